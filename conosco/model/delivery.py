@@ -1,0 +1,72 @@
+"""Deliveries: what is to be sent, what became of each attempt, and the gate's verdict that allowed it."""
+
+from typing import Any, Literal
+
+import msgspec
+
+DeliveryState = Literal["pending", "delivered", "dead", "denied", "unknown", "cancelled"]
+AttemptResult = Literal["delivered", "retry", "dead", "unknown"]
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The gate's answer. ``consent_position`` is the log position of the consent record that decided, 0 for none."""
+
+    allowed: bool
+    reason: str
+    purpose: str
+    consent_position: int = 0
+
+
+class Permit(msgspec.Struct, frozen=True, kw_only=True):
+    """Made by the gate only; ``mac`` covers the other fields and is checked by the sender."""
+
+    delivery_id: str
+    purpose: str
+    consent_position: int
+    mac: bytes
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery to be made, with its inputs frozen at the moment of decision."""
+
+    delivery_id: str
+    destination: str
+    destination_version: int
+    type: str
+    payload: dict[str, Any]
+    position: int
+    created_at: int
+    permit: Permit
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of one attempt, appended to the log by the sender (or a person's command to try again).
+
+    ``due_at`` is when to try again (retry only); ``code`` is a closed word such as http_500, timeout, refused_address.
+    """
+
+    delivery_id: str
+    attempt: int
+    result: AttemptResult
+    code: str
+    at: int
+    latency_us: int = 0
+    due_at: int = 0
+
+
+class MembershipChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A person entered or left a segment. ``at`` is valid time; ``because`` names message ids and conditions, no values.
+
+    ``live`` is False for what history, backfill or replay brought about: it is recorded and never delivered.
+    """
+
+    type: Literal["segment.entered", "segment.exited"]
+    segment: str
+    purpose: str
+    profile_id: str
+    anchor: str
+    identifiers: tuple[tuple[str, str], ...]
+    at: int
+    because: dict[str, Any]
+    position: int
+    live: bool

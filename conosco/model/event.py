@@ -1,0 +1,67 @@
+"""The Event: one thing that happened, as understood from the bytes that were received."""
+
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from conosco.model.identifier import Identifier
+
+EventType = Literal["track", "identify", "page", "screen", "group", "alias"]
+
+
+class Address(NamedTuple):
+    """Where an event lies in the log."""
+
+    position: int
+    slot: int
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """An accepted event. Times are microseconds UTC; ``event_at`` is corrected and clamped, ``original_at`` as sent.
+
+    ``identifiers`` are the usable ones, strongest first, so the first is the home identifier.
+    ``properties``, ``traits`` and ``context`` are the customer's own JSON, untouched.
+    """
+
+    position: int
+    slot: int
+    message_id: str
+    source_id: str
+    type: EventType
+    event: str | None = None
+    user_id: str | None = None
+    anonymous_id: str | None = None
+    group_id: str | None = None
+    previous_id: str | None = None
+    identifiers: tuple[Identifier, ...]
+    event_at: int
+    original_at: int | None = None
+    sent_at: int | None = None
+    received_at: int
+    logged_at: int
+    historical: bool = False
+    may_assert: bool = False
+    source_priority: int = 0
+    properties: bytes = b"{}"
+    traits: bytes = b"{}"
+    context: bytes = b"{}"
+    integrations: bytes = b"{}"
+
+    @property
+    def home(self) -> Identifier:
+        """The one identifier whose cell keeps this event."""
+        return self.identifiers[0]
+
+    @property
+    def order(self) -> tuple[int, str, str]:
+        """The total order of events, which uses nothing of their arrival."""
+        return (self.event_at, self.source_id, self.message_id)
+
+
+_EXACT: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
+
+
+def read_json(raw: bytes) -> Any:
+    """Decode the customer's JSON with its numbers as sent: whole ones as int, others as Decimal, never float."""
+    return _EXACT.decode(raw)
