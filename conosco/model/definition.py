@@ -99,7 +99,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
 Definition = Purpose | Source | Destination | Segment | Attribute | Identity
 DefinitionKind = Literal["purpose", "source", "destination", "segment", "attribute", "identity"]
 
-_DECODER = msgspec.json.Decoder(Definition)
+_DECODER: msgspec.json.Decoder[Definition] = msgspec.json.Decoder(Definition)
 
 
 def read_definition(raw: bytes) -> Definition:
@@ -116,4 +116,4 @@ def display_name(name: Name, language: str = "en") -> str:
     """The name in a language, else in English, else in whichever language there is."""
     if isinstance(name, str):
         return name
-    return name.get(language) or name.get("en") or next(iter(name.values()), "")  # type: ignore[call-overload, no-any-return]
+    return name.get(language) or name.get("en") or next(iter(name.values()), "")  # type: ignore[call-overload]

@@ -27,7 +27,7 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery to be made, with its inputs frozen at the moment of decision."""
+    """A delivery to be made, with its inputs frozen at the moment of decision. ``permit`` is None if the gate denied it."""
 
     delivery_id: str
     destination: str
@@ -36,7 +36,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     payload: dict[str, Any]
     position: int
     created_at: int
-    permit: Permit
+    permit: Permit | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """The Event: one thing that happened, as understood from the bytes that were received."""
 
-from decimal import Decimal
+import re
+from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -59,9 +60,25 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         return (self.event_at, self.source_id, self.message_id)
 
 
-_EXACT: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        # An exponent beyond what any decimal holds: nothing, or too much for every evaluator.
+        return Decimal(0) if "-" in text[1:] else Decimal("Infinity")
+
+
+_EXACT: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=_decimal)
+# Whole numbers longer than the decoder takes. Strings are matched too, so that digits inside them are passed over.
+_LONG_WHOLE = re.compile(rb'"(?:[^"\\]|\\.)*+"|-?[0-9]{4301,}+(?![.eE])')
 
 
 def read_json(raw: bytes) -> Any:
-    """Decode the customer's JSON with its numbers as sent: whole ones as int, others as Decimal, never float."""
-    return _EXACT.decode(raw)
+    """Decode the customer's JSON with its numbers as sent: whole ones as int, others as Decimal, never float.
+
+    Numbers of any size are read, whole ones beyond 4,300 digits as Decimal. Raises msgspec.DecodeError.
+    """
+    try:
+        return _EXACT.decode(raw)
+    except msgspec.ValidationError:
+        return _EXACT.decode(_LONG_WHOLE.sub(lambda found: found[0] if found[0][:1] == b'"' else found[0] + b".0", raw))

@@ -22,9 +22,7 @@ def derived(prefix: str, secret: bytes, *parts: str | int) -> str:
 
     The parts are framed by their lengths, so that ("ab", "c") and ("a", "bc") differ.
     """
-    framed = b"".join(
-        len(part).to_bytes(4, "big") + part for part in (str(item).encode() for item in (prefix, *parts))
-    )
+    framed = b"".join(len(part).to_bytes(4, "big") + part for part in (str(item).encode() for item in (prefix, *parts)))
     return encode(prefix, hmac.new(secret, framed, hashlib.sha256).digest()[:16])
 
 

@@ -21,6 +21,28 @@ _RFC3339 = re.compile(
 
 def parse_moment(text: str) -> int | None:
     """Read an ISO 8601 date or time as microseconds; None if it is not one. Without a zone it is UTC."""
+    # What nearly every client sends, ``2026-01-01T00:00:00.000Z``, goes through the interpreter's own parser. The marks
+    # that are checked leave it nothing to read otherwise than the expression below would.
+    if (
+        len(text) in (20, 24, 27)
+        and text[-1] == "Z"
+        and text[19] in "Z."
+        and text[4:8:3] == "--"
+        and text[10:17:3] == "T::"
+        and text[11:13] != "24"
+        and text.isascii()
+    ):
+        try:
+            since = datetime.fromisoformat(text) - EPOCH
+        except ValueError:
+            pass
+        else:
+            micros = (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
+            return micros if micros <= LATEST else None
+    return _parse_any(text)
+
+
+def _parse_any(text: str) -> int | None:
     found = _RFC3339.match(text)
     if found is None:
         return None

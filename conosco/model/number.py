@@ -26,7 +26,7 @@ def exact(value: object) -> int | None:
         return scaled if -LIMIT < scaled < LIMIT else None
     if isinstance(value, float):
         value = Decimal(repr(value))
-    if not isinstance(value, Decimal) or not value.is_finite() or value.adjusted() > 38:
+    if not isinstance(value, Decimal) or not value.is_finite() or (value and value.adjusted() > 38):
         return None
     try:
         scaled = int(value.quantize(_MILLIONTH, context=_CONTEXT).scaleb(SCALE, context=_CONTEXT))

@@ -25,6 +25,8 @@ Reason = Literal[
     "conflicting_duplicate",
     # quarantined: what we must mend
     "processing_failed",
+    # refused before the log: counted, never written
+    "not_an_object",
     # erased
     "erased_person",
 ]

@@ -3,8 +3,16 @@
 from typing import Protocol
 
 
+class ControlFull(Exception):
+    """A change could not be made durable (disk full, read-only). Nothing of it was kept; try again later."""
+
+
 class Control(Protocol):
-    """Small rows under (kind, name) with an expiry; for everything that is about operators, not customers."""
+    """Small rows under (kind, name) with an expiry; for everything that is about operators, not customers.
+
+    A row expires at its ``expires_at`` (microseconds UTC, like every ``now``); None never does. Changes are durable on
+    return, else ControlFull is raised.
+    """
 
     def put(self, kind: str, name: str, value: bytes, expires_at: int | None = None) -> None:
         """Insert or replace."""

@@ -28,6 +28,10 @@ class StateFull(Exception):
     """State could not be written (disk full, read-only). The transaction was rolled back; try again later."""
 
 
+class StateAbsent(Exception):
+    """There is no State to read yet: the worker, who alone makes it, has not started. Try again later."""
+
+
 class State(Protocol):
     """Typed tables of (key, bytes). Reads of a writer see its own uncommitted writes; other readers see the last commit."""
 
@@ -44,7 +48,11 @@ class State(Protocol):
         """Rows with start <= key < stop in key order; a bound may be a prefix of the key; stop None is the end."""
 
     def begin(self, epoch: int) -> None:
-        """Open the write transaction as this epoch. Raises Fenced if a higher epoch has committed."""
+        """Open the write transaction as this epoch. Raises Fenced if a higher epoch has committed.
+
+        A transaction that was begun and never committed is dropped first: that is how a batch is started over.
+        Raises StateFull if the write lock cannot be had.
+        """
 
     def commit(self, position: int | None) -> None:
         """Commit everything since begin together with the offset (None keeps it). Durable on return.

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from conosco.model.moment import LATEST
 from conosco.model.outcome import Reason
 from conosco.ports.state import Table
 
@@ -49,10 +50,21 @@ class QuarantineRow(Row):
 
 
 class IdentifierRow(Row):
-    """An identifier's number and the raw component (everything connected by any link) that it lies in."""
+    """An identifier's number, the raw component (everything connected by any link) that it lies in, and its person.
+
+    ``person`` is the number of the person's anchor, 0 while no evidence stands for the identifier. ``sighted_at`` is the
+    earliest event that carried it, LATEST if none did. ``partner`` and ``partnered_at`` repeat one link from a home
+    identifier (its number and first_seen_at), so that an event that adds nothing needs no component. ``hub`` counts the
+    stronger identifiers it was observed with once they are too many for it to link; 0 while it is no hub.
+    """
 
     number: int
     component: int
+    person: int = 0
+    sighted_at: int = LATEST
+    partner: int = 0
+    partnered_at: int = 0
+    hub: int = 0
 
 
 class MemberRow(Row):
@@ -63,6 +75,7 @@ class MemberRow(Row):
     value: str
     first_seen_at: int
     person: int
+    hub: bool = False
 
 
 class LinkRow(Row):
@@ -81,6 +94,21 @@ class LinkRow(Row):
     previous_id: str = ""
 
 
+class HubLinkRow(Row):
+    """A link to a hub. It joins nobody, so it lies apart from the components, with the texts of the other end."""
+
+    link: LinkRow
+    namespace: str
+    value: str
+
+
+class LinkPlaceRow(Row):
+    """Where a link with an id is: in the component of this identifier."""
+
+    namespace: str
+    value: str
+
+
 class ComponentRow(Row):
     """A raw component. ``plain`` is True while it is exactly one person, so that a union needs no second look."""
 
@@ -90,23 +118,26 @@ class ComponentRow(Row):
 
 
 class PersonRow(Row):
-    """A person: the anchor identifier, its cells, the segments it is in now and the timer that is armed."""
+    """A person: the anchor identifier, its cells, the segments it is in now and the timer that is armed.
+
+    ``cells`` and ``identifiers`` (namespace, value, first_seen_at) run in parallel. The row is written only when a person
+    is regrouped, enters or leaves, or a timer moves: most events touch their cell alone.
+    """
 
     profile_id: str
     anchor: tuple[str, str]
     cells: list[int]
-    first_seen_at: int
-    last_seen_at: int
-    # Segment number -> (entered_at, because as JSON, backfill).
-    memberships: dict[int, tuple[int, bytes, bool]] = {}
+    identifiers: list[tuple[str, str, int]]
+    # Segment number -> (entered_at, position and ordinal of its row in memberships).
+    memberships: dict[int, tuple[int, int, int]] = {}
     due: int = 0
-    identifiers: list[tuple[str, str, int]] = []
 
 
 class CellRow(Row):
     """What live conditions need of one identifier's events: rows by stream number, in order of time.
 
-    A stream's entry is (count, sum and oldest time of rows no longer kept, then the kept rows).
+    A stream's entry is [count, sum (millionths, as text: it may exceed 64 bits) and newest time of rows folded away,
+    times, addresses, extras]; extras stay empty unless the stream carries a value.
     """
 
     streams: dict[int, list[Any]] = {}
@@ -121,11 +152,12 @@ class TraitRow(Row):
 
 
 class ProfileRow(Row):
-    """Who a profile id, current or former, stands for: the identifier that anchors or once anchored it."""
+    """Who a profile id, current or former, stands for: its anchor identifier and, once former, the members it had."""
 
     anchor: int
     namespace: str
     value: str
+    members: list[tuple[str, str]] = []
 
 
 class MembershipRow(Row):
@@ -137,7 +169,9 @@ class MembershipRow(Row):
     exited_at: int | None
     because: bytes
     position: int
+    ordinal: int = 0
     backfill: bool = False
+    exit_because: bytes = b""
 
 
 class OutboxRow(Row):
@@ -163,14 +197,17 @@ class FeedRow(Row):
 
 
 META: Final = Table(name="meta", key=(("name", "text"),))
+# How far transports and chunked work have come: depends on batch sizes, so it is no part of the digest.
+CURSORS: Final = Table(name="cursors", key=(("name", "text"),), digest=False)
 DEFINITIONS: Final = Table(name="definitions", key=(("kind", "text"), ("key", "text")))
-DEFINITION_VERSIONS: Final = Table(
-    name="definition_versions", key=(("kind", "text"), ("key", "text"), ("version", "int"))
-)
+DEFINITION_VERSIONS: Final = Table(name="definition_versions", key=(("kind", "text"), ("key", "text"), ("version", "int")))
 DEDUP: Final = Table(name="dedup", key=(("key", "bytes"),))
 QUARANTINE: Final = Table(name="quarantine", key=(("position", "int"), ("slot", "int")))
 IDENTIFIERS: Final = Table(name="identifiers", key=(("namespace", "text"), ("value", "text")))
 COMPONENTS: Final = Table(name="components", key=(("component", "int"),))
+# Links to a hub: number of the hub, then of the link's left and right end.
+HUB_LINKS: Final = Table(name="hub_links", key=(("hub", "int"), ("left", "int"), ("right", "int")))
+LINK_PLACES: Final = Table(name="link_places", key=(("link_id", "text"),))
 PERSONS: Final = Table(name="persons", key=(("person", "int"),))
 CELLS: Final = Table(name="cells", key=(("person", "int"), ("cell", "int")))
 TRAITS: Final = Table(name="traits", key=(("person", "int"), ("cell", "int")))
@@ -181,15 +218,20 @@ TIMERS: Final = Table(name="timers", key=(("due", "int"), ("person", "int")))
 OUTBOX: Final = Table(name="outbox", key=(("delivery_id", "text"),))
 OUTBOX_DUE: Final = Table(name="outbox_due", key=(("due", "int"), ("delivery_id", "text")))
 FEED: Final = Table(name="feed", key=(("sequence", "int"),), digest=False)
+# Feed of a backfill, kept back until its last chunk so that memberships appear together.
+BACKFILL_FEED: Final = Table(name="backfill_feed", key=(("sequence", "int"),), digest=False)
 
 ROWS: Final[dict[str, type[Row]]] = {
     "meta": MetaRow,
+    "cursors": MetaRow,
     "definitions": DefinitionRow,
     "definition_versions": DefinitionRow,
     "dedup": DedupRow,
     "quarantine": QuarantineRow,
     "identifiers": IdentifierRow,
     "components": ComponentRow,
+    "hub_links": HubLinkRow,
+    "link_places": LinkPlaceRow,
     "persons": PersonRow,
     "cells": CellRow,
     "traits": TraitRow,
@@ -200,15 +242,19 @@ ROWS: Final[dict[str, type[Row]]] = {
     "outbox": OutboxRow,
     "outbox_due": FlagRow,
     "feed": FeedRow,
+    "backfill_feed": FeedRow,
 }
 TABLES: Final = (
     META,
+    CURSORS,
     DEFINITIONS,
     DEFINITION_VERSIONS,
     DEDUP,
     QUARANTINE,
     IDENTIFIERS,
     COMPONENTS,
+    HUB_LINKS,
+    LINK_PLACES,
     PERSONS,
     CELLS,
     TRAITS,
@@ -219,9 +265,10 @@ TABLES: Final = (
     OUTBOX,
     OUTBOX_DUE,
     FEED,
+    BACKFILL_FEED,
 )
 _DECODERS: Final = {name: msgspec.msgpack.Decoder(row) for name, row in ROWS.items()}
-_ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
+_ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 def decode_row(table: Table, raw: bytes) -> Any:
@@ -230,5 +277,5 @@ def decode_row(table: Table, raw: bytes) -> Any:
 
 
 def encode_row(row: Row) -> bytes:
-    """Encode a row; equal rows give equal bytes, whatever the order in which they were filled."""
+    """Encode a row. Dictionaries keep the order in which the log filled them, which every replay repeats."""
     return _ENCODER.encode(row)

@@ -1,0 +1,1 @@
+"""Embedded engines on SQLite files: Log, State, Leases and Control; Keys in a plain file beside them."""

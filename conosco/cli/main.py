@@ -1,0 +1,25 @@
+"""The command `conosco`: one file per subcommand, put together here."""
+
+import typer
+
+from conosco.cli.replay import replay
+from conosco.cli.serve import serve
+
+app = typer.Typer(
+    name="conosco",
+    help="A customer data platform for one company: collect, unify, segment, act. Start with `conosco demo`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve)
+app.command()(replay)
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

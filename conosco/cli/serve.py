@@ -1,0 +1,141 @@
+"""`conosco serve`: run everything on one machine, or one role alone."""
+
+import enum
+import fcntl
+import os
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from threading import Thread
+from typing import Annotated, Final
+
+import typer
+
+from conosco.cli.words import explain
+from conosco.model.problem import Refused
+from conosco.runtime.bootstrap import Folder, clock, open_control, prepare
+from conosco.runtime.journal import Journal
+from conosco.runtime.office.access import new_sign_in_code
+from conosco.runtime.roles import run_sender, run_warehouse, run_worker, stop_signal
+from conosco.runtime.settings import Settings, read_settings
+from conosco.runtime.supervisor import Supervisor, command_of
+from conosco.web.front import run_front
+
+READY_WITHIN_S: Final = 60.0
+
+
+class Role(enum.StrEnum):
+    """What this process does."""
+
+    ALL = "all"
+    FRONT = "front"
+    WORKER = "worker"
+    WAREHOUSE = "warehouse"
+    SENDER = "sender"
+
+
+def serve(
+    data: Annotated[Path, typer.Option(help="The folder that holds everything; it is made if missing.")],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65_535)] = 8000,
+    role: Annotated[Role, typer.Option(help="Run one role alone, or all of them under supervision.")] = Role.ALL,
+) -> None:
+    """Collect, unify, segment and act, on one machine."""
+    try:
+        settings = read_settings(data.absolute(), host, port)
+    except Refused as refused:
+        raise typer.Exit(explain(refused)) from None
+    match role:
+        case Role.FRONT:
+            run_front(settings)
+        case Role.WORKER:
+            run_worker(settings)
+        case Role.WAREHOUSE:
+            run_warehouse(settings)
+        case Role.SENDER:
+            run_sender(settings)
+        case Role.ALL:
+            with Running(settings) as running:
+                typer.echo(f"ready {running.url}")
+                typer.echo(f"sign in once at {running.sign_in_link()}", err=True)
+                running.wait()
+
+
+class Running:
+    """A whole installation under supervision; entering waits until it answers, leaving stops it gracefully."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.url = f"http://{settings.host}:{settings.port}"
+        self._journal = Journal("supervisor", clock)
+
+    def __enter__(self) -> "Running":
+        try:
+            self._lock = _lock(self.settings)
+            prepare(self.settings)
+        except Refused as refused:
+            raise typer.Exit(explain(refused)) from None
+        except OSError as error:
+            typer.echo(f"Cannot use the folder {self.settings.data}: {error.strerror}. Choose another with --data.", err=True)
+            raise typer.Exit(1) from None
+        settings = self.settings
+        self._stop = stop_signal()
+        self._supervisor = Supervisor(
+            lambda name: command_of(name, str(settings.data), settings.host, settings.port), self._journal.note
+        )
+        self._supervisor.start()
+        self._watching = Thread(target=self._supervisor.watch, args=(self._stop,), name="supervision", daemon=True)
+        self._watching.start()
+        self._wait_until_ready()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._watching.join(2)
+        self._supervisor.stop()
+        os.close(self._lock)
+
+    @property
+    def stopping(self) -> bool:
+        """True once the process was asked to stop."""
+        return self._stop.is_set()
+
+    def wait(self) -> None:
+        """Sleep until told to stop."""
+        self._stop.wait()
+
+    def sign_in_link(self) -> str:
+        """A fresh link that signs one browser in."""
+        control = open_control(self.settings)
+        code = new_sign_in_code(control, clock())
+        control.close()
+        return f"{self.url}/sign-in?code={code}"
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not self._stop.is_set():
+            try:
+                with urllib.request.urlopen(f"{self.url}/health/ready", timeout=2) as answer:  # noqa: S310  # our own address
+                    if answer.status == 200:
+                        return
+            except (urllib.error.URLError, OSError):
+                pass
+            if time.monotonic() > deadline:
+                typer.echo("It does not answer: see the lines above for the reason.", err=True)
+                self.__exit__()
+                raise typer.Exit(1)
+            time.sleep(0.03)
+
+
+def _lock(settings: Settings) -> int:
+    """Hold the folder: two supervisors on one folder would only get in each other's way."""
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(Folder(settings.data).lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        typer.echo(f"The folder {settings.data} is in use by another `conosco serve`. Stop that one, or choose another folder.", err=True)
+        raise typer.Exit(1) from None
+    return handle

@@ -1,0 +1,190 @@
+"""Understanding a record: from what was received to Events, with their times corrected and their identifiers in order."""
+
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from conosco.collect.envelope import Examined, examine, read_envelope
+from conosco.collect.identifiers import Usable
+from conosco.collect.wire import NO_BYTES, Fault, as_id, as_text, breaks_limits, own_message_id
+from conosco.model.definition import Source
+from conosco.model.event import Event, read_json
+from conosco.model.identifier import IdentityRules
+from conosco.model.moment import EARLIEST, HOUR, LATEST, MINUTE, SECOND, parse_duration, parse_moment
+from conosco.model.outcome import Reason
+from conosco.model.record import IMPORTED, Envelope, Record
+
+# Below this the difference of two clocks is the network's delay, and shifting by it would reorder events.
+SKEW_MIN: Final = 5 * SECOND
+AHEAD_MAX: Final = 5 * MINUTE
+
+
+class Rejected(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that breaks a rule; its bytes stay in the log at (position, slot)."""
+
+    position: int
+    slot: int
+    message_id: str
+    source_id: str
+    reason: Reason
+    params: dict[str, str | int] = {}
+
+
+class _Clocks(msgspec.Struct, frozen=True, kw_only=True):
+    """The times of a record that its events share."""
+
+    received_at: int
+    logged_at: int
+    sent_at: int | None
+    event_age_max: int
+    imported: bool
+
+
+def understand(record: Record, source: Source, rules: IdentityRules) -> list[Event | Rejected]:
+    """The events of a request, in order of slot; erased ones are left out. Other kinds of records have none.
+
+    A function of its arguments alone. Times are microseconds.
+    """
+    if record.kind != "request" or not record.slices:
+        return []
+    raw = record.slices[0]
+    # Without its envelope, which may be erased as well, a record is still read, with the time at which it was logged.
+    envelope, shared = read_envelope(raw or b'{"received_at":%d}' % record.logged_at)
+    usable = Usable(rules)
+    clocks = _Clocks(
+        received_at=envelope.received_at,
+        logged_at=record.logged_at,
+        sent_at=_first_moment(envelope.sent_at, envelope.header_sent_at),
+        event_age_max=parse_duration(source.spec.max_event_age) or HOUR,
+        imported=bool(record.flags & IMPORTED),
+    )
+    found: list[Event | Rejected] = []
+    for slot, body in enumerate(record.slices[1:]):
+        if body is None:
+            continue
+        examined = examine(body, envelope.call, shared, usable, envelope.header_anonymous_id)
+        if isinstance(examined, Fault):
+            found.append(
+                Rejected(
+                    position=record.position,
+                    slot=slot,
+                    message_id=own_message_id(body) or _given_id(record, envelope, slot),
+                    source_id=record.source_id,
+                    reason=examined.reason,
+                    params=examined.params,
+                )
+            )
+        else:
+            message_id = as_id(examined.read.wire.message_id) or _given_id(record, envelope, slot)
+            found.append(_event(record, source, slot, message_id, examined, clocks))
+    return found
+
+
+def _given_id(record: Record, envelope: Envelope, slot: int) -> str:
+    return envelope.message_ids.get(slot) or f"{record.position}-{slot}"
+
+
+def _first_moment(*texts: str | None) -> int | None:
+    """The first that can be read: of when something was sent, an unreadable word says nothing about the event."""
+    for text in texts:
+        moment = parse_moment(text) if text else None
+        if moment is not None:
+            return moment
+    return None
+
+
+def _event(record: Record, source: Source, slot: int, message_id: str, examined: Examined, clocks: _Clocks) -> Event:
+    read = examined.read
+    wire = read.wire
+    sent_at = clocks.sent_at
+    if wire.sent_at is not NO_BYTES:
+        own = _first_moment(as_text(wire.sent_at))
+        sent_at = sent_at if own is None else own
+    original_at = read.original_at
+    event_at = clocks.received_at if original_at is None else original_at
+    if sent_at is not None and original_at is not None:
+        skew = clocks.received_at - sent_at
+        if not -SKEW_MIN < skew < SKEW_MIN:
+            event_at = min(max(event_at + skew, EARLIEST), LATEST)
+    historical = clocks.imported or clocks.logged_at - event_at > clocks.event_age_max
+    if event_at - clocks.logged_at > AHEAD_MAX:
+        event_at = clocks.logged_at
+    return Event(
+        position=record.position,
+        slot=slot,
+        message_id=message_id,
+        source_id=record.source_id,
+        type=read.type,
+        event=read.event,
+        user_id=as_id(wire.user_id),
+        anonymous_id=as_id(wire.anonymous_id),
+        group_id=as_id(wire.group_id),
+        previous_id=as_id(wire.previous_id),
+        identifiers=examined.identifiers,
+        event_at=event_at,
+        original_at=original_at,
+        sent_at=sent_at,
+        received_at=clocks.received_at,
+        logged_at=clocks.logged_at,
+        historical=historical,
+        may_assert=source.type == "server",
+        source_priority=source.spec.priority,
+        properties=read.properties,
+        traits=read.traits,
+        context=examined.context,
+        integrations=examined.integrations,
+    )
+
+
+# What tells of the transport of an event and not of what happened; clients change it when they send again.
+_TRANSPORT: Final = ("sentAt", "receivedAt", "_metadata", "writeKey")
+_CANONICAL: Final = msgspec.json.Encoder(order="deterministic", decimal_format="number")
+_SHORT_WHOLE: Final = 10**40
+
+
+def canonical_body(raw: bytes) -> bytes:
+    """Bytes that are equal for two events that say the same: order of members, spaces and spellings do not count.
+
+    ``sentAt``, ``receivedAt``, ``_metadata`` and the write key are left out. What cannot be read stands for itself.
+    """
+    if breaks_limits(raw) is not None:
+        return raw
+    try:
+        value = read_json(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return raw
+    if isinstance(value, dict):
+        for name in _TRANSPORT:
+            value.pop(name, None)
+    return _CANONICAL.encode(_with_plain_numbers(value))
+
+
+def _with_plain_numbers(value: Any) -> Any:
+    """The same value with equal numbers spelled equally: 1.0 as 1, 1e2 as 100."""
+    match value:
+        case dict():
+            return {name: _with_plain_numbers(inner) for name, inner in value.items()}
+        case list():
+            return [_with_plain_numbers(inner) for inner in value]
+        case Decimal():
+            return _plain_number(value)
+        case int() if not -_SHORT_WHOLE < value < _SHORT_WHOLE:
+            return _plain_number(Decimal(value))
+        case _:
+            return value
+
+
+def _plain_number(value: Decimal) -> int | Decimal:
+    # By hand, because decimal arithmetic rounds to the digits of its context.
+    sign, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int):
+        return value
+    text = "".join(map(str, digits)).lstrip("0")
+    significant = text.rstrip("0")
+    exponent += len(text) - len(significant)
+    if not significant:
+        return 0
+    whole = exponent >= 0 and len(significant) + exponent <= len(str(_SHORT_WHOLE)) - 1
+    number = f"{'-' if sign else ''}{significant}e{exponent}"
+    return int(Decimal(number)) if whole else Decimal(number)

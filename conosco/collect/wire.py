@@ -1,0 +1,238 @@
+"""An event on the wire: its shape, its limits, and the one set of rules by which the front and the worker judge it.
+
+Judging uses nothing but the bytes and what stands beside them in the envelope, so both always agree.
+"""
+
+import re
+from typing import Annotated, Final, get_args
+
+import msgspec
+
+from conosco.collect.split import Malformed, members, read_text
+from conosco.model.event import EventType
+from conosco.model.moment import parse_moment
+from conosco.model.outcome import Reason
+
+EVENT_BYTES_MAX: Final = 1 << 20
+DEPTH_MAX: Final = 64
+KEYS_MAX: Final = 2_000
+NAME_CHARACTERS_MAX: Final = 255
+MESSAGE_ID_CHARACTERS_MAX: Final = 255
+# Identifiers and titles of pages: longer ones are seen in the wild than names that people give.
+TEXT_CHARACTERS_MAX: Final = 1_024
+
+EVENT_TYPES: Final[frozenset[str]] = frozenset(get_args(EventType))
+NO_BYTES: Final = msgspec.Raw(b"")
+EMPTY: Final = b"{}"
+
+_Id = Annotated[str, msgspec.Meta(max_length=TEXT_CHARACTERS_MAX)] | int | None
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """The rule that an event breaks."""
+
+    reason: Reason
+    params: dict[str, str | int] = {}
+
+
+class Wire(msgspec.Struct, rename="camel", gc=False):
+    """The members of an event that the product reads; all others stay in the bytes as received.
+
+    Members that are read only sometimes stay raw, so that an odd value there harms nothing.
+    """
+
+    type: str | None = None
+    event: Annotated[str, msgspec.Meta(max_length=NAME_CHARACTERS_MAX)] | None = None
+    message_id: Annotated[str, msgspec.Meta(max_length=MESSAGE_ID_CHARACTERS_MAX)] | int | None = None
+    user_id: _Id = None
+    anonymous_id: _Id = None
+    group_id: _Id = None
+    previous_id: _Id = None
+    timestamp: str | None = None
+    original_timestamp: msgspec.Raw = NO_BYTES
+    sent_at: msgspec.Raw = NO_BYTES
+    write_key: msgspec.Raw = NO_BYTES
+    name: msgspec.Raw = NO_BYTES
+    properties: msgspec.Raw = NO_BYTES
+    traits: msgspec.Raw = NO_BYTES
+    context: msgspec.Raw = NO_BYTES
+    integrations: msgspec.Raw = NO_BYTES
+
+
+class Read(msgspec.Struct, frozen=True, gc=False):
+    """An event that obeys the rules of form. ``original_at`` is the event time as sent, None if there is none."""
+
+    wire: Wire
+    type: EventType
+    event: str | None
+    original_at: int | None
+    properties: bytes
+    traits: bytes
+    context: bytes
+    integrations: bytes
+
+
+class _OnlyMessageId(msgspec.Struct, rename="camel"):
+    message_id: msgspec.Raw = NO_BYTES
+
+
+_WIRE: Final = msgspec.json.Decoder(Wire)
+_ONLY_MESSAGE_ID: Final = msgspec.json.Decoder(_OnlyMessageId)
+_BY_NAME: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+_TEXT: Final = frozenset(b'"n')
+_TEXT_OR_WHOLE: Final = frozenset(b'"n-0123456789')
+# Which first bytes the value of a member may have ("n" begins null) and how long it may be, in the order in which
+# faults are told.
+_EXPECTED: Final[tuple[tuple[str, frozenset[int], int], ...]] = (
+    ("type", _TEXT, EVENT_BYTES_MAX),
+    ("event", _TEXT, NAME_CHARACTERS_MAX),
+    ("messageId", _TEXT_OR_WHOLE, MESSAGE_ID_CHARACTERS_MAX),
+    ("userId", _TEXT_OR_WHOLE, TEXT_CHARACTERS_MAX),
+    ("anonymousId", _TEXT_OR_WHOLE, TEXT_CHARACTERS_MAX),
+    ("groupId", _TEXT_OR_WHOLE, TEXT_CHARACTERS_MAX),
+    ("previousId", _TEXT_OR_WHOLE, TEXT_CHARACTERS_MAX),
+    ("timestamp", _TEXT, EVENT_BYTES_MAX),
+)
+_WHOLE: Final = re.compile(rb"-?[0-9]+\Z")
+_STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_KEYS: Final = re.compile(_STRINGS.pattern + rb"[ \t\n\r]*+:", re.DOTALL)
+_NOT_BRACKETS: Final = bytes(code for code in range(256) if code not in b"[]{}")
+_OBJECT: Final = ord("{")
+_QUOTE: Final = ord('"')
+_ONE_BRACKET: Final = bytes.maketrans(b"{}", b"[]")
+# The shortest member is ``"":0,``: below this size an event cannot hold too many.
+_BYTES_WITHOUT_TOO_MANY_KEYS: Final = 5 * KEYS_MAX
+
+
+def breaks_limits(raw: bytes) -> Fault | None:
+    """Check size, nesting and number of keys of a JSON value; the cheap bounds spare nearly every event the exact count."""
+    if len(raw) > EVENT_BYTES_MAX:
+        return Fault(reason="too_large", params={"bytes": len(raw), "limit": EVENT_BYTES_MAX})
+    if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX and _is_too_deep(raw):
+        return Fault(reason="too_deep", params={"limit": DEPTH_MAX})
+    if len(raw) >= _BYTES_WITHOUT_TOO_MANY_KEYS and raw.count(b":") > KEYS_MAX:
+        keys = len(_KEYS.findall(raw))
+        if keys > KEYS_MAX:
+            return Fault(reason="too_many_keys", params={"keys": keys, "limit": KEYS_MAX})
+    return None
+
+
+def _is_too_deep(raw: bytes) -> bool:
+    # Brackets alone, all of one kind; each round peels the innermost pairs, so the rounds count the depth.
+    brackets = _STRINGS.sub(b"", raw).translate(_ONE_BRACKET, _NOT_BRACKETS)
+    for _ in range(DEPTH_MAX):
+        brackets = brackets.replace(b"[]", b"")
+        if not brackets:
+            return False
+    return True
+
+
+def read_event(raw: bytes, call: str) -> Read | Fault:
+    """Judge the form of one event, a JSON object. ``call`` is the type that the path names, empty if the event names its own."""
+    fault = breaks_limits(raw)
+    if fault is not None:
+        return fault
+    try:
+        wire = _WIRE.decode(raw)
+    except msgspec.ValidationError:
+        return _unexpected(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Fault(reason="unreadable_text")
+    kind = call or wire.type
+    if kind not in EVENT_TYPES:
+        if not kind:
+            return _missing("type")
+        return Fault(reason="unknown_type", params={"type": kind[:NAME_CHARACTERS_MAX]})
+    name: str | None = None
+    if kind == "track":
+        name = wire.event
+        if not name:
+            return _missing("event")
+    elif kind in {"page", "screen"}:
+        name = as_text(wire.name) or None
+        if name is not None and len(name) > TEXT_CHARACTERS_MAX:
+            return Fault(reason="too_large", params={"field": "name", "limit": TEXT_CHARACTERS_MAX})
+    elif kind == "group" and as_id(wire.group_id) is None:
+        return _missing("groupId")
+    elif kind == "alias":
+        for field, value in (("previousId", wire.previous_id), ("userId", wire.user_id)):
+            if as_id(value) is None:
+                return _missing(field)
+    # A batch's own timestamp is only the moment of sending; of the event's two, ``timestamp`` is the one that is meant.
+    text = wire.timestamp
+    if not text and wire.original_timestamp is not NO_BYTES:
+        text = as_text(wire.original_timestamp)
+        if text is None and bytes(wire.original_timestamp) != b"null":
+            return Fault(reason="unreadable_time", params={"field": "originalTimestamp"})
+    original_at: int | None = None
+    if text:
+        original_at = parse_moment(text)
+        if original_at is None:
+            return Fault(reason="unreadable_time", params={"field": "timestamp" if wire.timestamp else "originalTimestamp"})
+    properties, traits = object_bytes(wire.properties), object_bytes(wire.traits)
+    context, integrations = object_bytes(wire.context), object_bytes(wire.integrations)
+    if properties is None or traits is None or context is None or integrations is None:
+        fields = {"properties": properties, "traits": traits, "context": context, "integrations": integrations}
+        odd = next(field for field, value in fields.items() if value is None)
+        return Fault(reason="wrong_field_type", params={"field": odd})
+    return Read(wire, kind, name, original_at, properties, traits, context, integrations)  # type: ignore[arg-type]  # in EVENT_TYPES
+
+
+def _missing(field: str) -> Fault:
+    return Fault(reason="missing_field", params={"field": field})
+
+
+def object_bytes(value: msgspec.Raw) -> bytes | None:
+    """A member's bytes, an empty object where it is absent or null; None if it is something else than an object."""
+    if value is NO_BYTES:
+        return EMPTY
+    raw = bytes(value)
+    if raw[0] == _OBJECT:
+        return raw if len(raw) > len(EMPTY) else EMPTY
+    return EMPTY if raw == b"null" else None
+
+
+def _unexpected(raw: bytes) -> Fault:
+    """Say which member the decoder did not take."""
+    try:
+        values = _BY_NAME.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Fault(reason="unreadable_text")
+    for field, first_bytes, limit in _EXPECTED:
+        value = bytes(values.get(field, b"null"))
+        is_text = value[0] == _QUOTE
+        if value[0] not in first_bytes or not (is_text or value == b"null" or _WHOLE.match(value)):
+            return Fault(reason="unreadable_time" if field == "timestamp" else "wrong_field_type", params={"field": field})
+        if len(read_text(value) or "") > limit if is_text else len(value) > limit:
+            return Fault(reason="too_large", params={"field": field, "limit": limit})
+    return Fault(reason="wrong_field_type")
+
+
+def as_text(raw: msgspec.Raw | bytes) -> str | None:
+    """The text of a JSON string; None for every other value."""
+    return read_text(bytes(raw)) if raw is not NO_BYTES else None
+
+
+def as_id(value: str | int | None) -> str | None:
+    """An id as text; null and the empty text are no id."""
+    return str(value) if value.__class__ is int else value or None  # type: ignore[return-value]  # only str and None are left
+
+
+def own_message_id(raw: bytes) -> str | None:
+    """The message id of an event whatever else is wrong with it; None if it has none that can be used."""
+    found: bytes = b""
+    try:
+        found = bytes(_ONLY_MESSAGE_ID.decode(raw).message_id)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            for member in members(raw, 0):
+                if member.name == "messageId":
+                    found = raw[member.value_start : member.end]
+        except Malformed:
+            return None
+    if _WHOLE.match(found):
+        text: str | None = found.decode()
+    else:
+        text = read_text(found)
+    return text if text and len(text) <= MESSAGE_ID_CHARACTERS_MAX else None

@@ -1,0 +1,291 @@
+"""The embedded Log: SQLite files of bounded size that follow one another, with one total order and one chain across them.
+
+A file is finished by sealing it in the transaction of its last append; only then does the next one come into being, and
+whoever finds the seal first makes it. So processes agree on the current file without talking to one another.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from conosco.engines.sqlite.connection import DAMAGED, UNWRITABLE, only_one, replace_file, sync_folder
+from conosco.engines.sqlite.log_check import check_files
+from conosco.engines.sqlite.log_file import LogFile, Mark, Row, encode_body, read_record
+from conosco.model.record import GENESIS, SCHEMA, Draft, Record, fresh_salts, next_chain, slice_hashes
+from conosco.ports.log import Appended, Head, LogFull
+
+SEGMENT_BYTES: Final = 1 << 30
+# The note outside the files is a lower bound of what must be there, so it may lag by this much.
+NOTE_SECONDS: Final = 5.0
+OPEN_FILES_MAX: Final = 4
+_START: Final = Mark(0, 0, GENESIS)
+_NAME: Final = re.compile(r"log-(\d{6,})\.sqlite\Z", re.ASCII)
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``log.head`` holds: a record that was durable when it was written."""
+
+    position: int
+    logged_at: int
+    chain: str
+
+
+class _Prepared(NamedTuple):
+    """What of a draft does not depend on its place in the log, made before the write lock is taken."""
+
+    draft: Draft
+    hashes: bytes
+    body: bytes
+
+
+class SqliteLog:
+    """The Log door on a folder of SQLite files. Threads may share it; several processes may each have their own."""
+
+    def __init__(self, folder: Path, clock: Callable[[], int], *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        """Open or make the log. ``clock`` gives microseconds UTC; a file that grows above ``segment_bytes`` is followed by the next."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._clock = clock
+        self._segment_bytes = segment_bytes
+        self._writing = threading.Lock()
+        self._reading = threading.Lock()
+        self._noted_s: float | None = None
+        # Positions that were handed out before must never be handed out again, even if their rows were lost.
+        self._floor = self._read_note() or _START
+        self._writer_number, self._writer = self._after(0, _START)
+        self._newest = self._numbers()[-1]
+        self._readers: dict[int, LogFile] = {}
+        self._bases: dict[int, int] = {}
+
+    def append(self, drafts: Sequence[Draft]) -> list[Appended]:
+        """Append all drafts durably, next to one another, or raise LogFull and keep none."""
+        if not drafts:
+            return []
+        prepared = [_prepare(draft) for draft in drafts]
+        with self._writing:
+            try:
+                rows, sealed = self._write(prepared)
+            except BaseException as error:
+                self._writer.roll_back()
+                if isinstance(error, (*UNWRITABLE, *DAMAGED)):
+                    raise LogFull(f"{self._writer.path.name}: {error}") from error
+                raise
+            if sealed:
+                self._writer.settle()
+            last = rows[-1]
+            self._keep_note(Mark(last.position, last.logged_at, last.chain), at_once=sealed)
+            return [Appended(row.position, row.logged_at) for row in rows]
+
+    def _write(self, prepared: list[_Prepared]) -> tuple[list[Row], bool]:
+        """Insert in one transaction; returns the rows and whether they were the last ones of their file."""
+        writer, tail = self._lock_current()
+        position = max(tail.position, self._floor.position)
+        logged_at = max(tail.logged_at, self._floor.logged_at, self._clock())
+        chain = tail.chain
+        rows = []
+        for draft, hashes, body in prepared:
+            position += 1
+            chain = next_chain(chain, position, draft.kind, SCHEMA, logged_at, draft.source_id, draft.flags, hashes)
+            rows.append(Row(position, draft.kind, SCHEMA, logged_at, draft.source_id, draft.flags, hashes, chain, body))
+        writer.insert(rows)
+        sealed = writer.size_bytes() > self._segment_bytes
+        if sealed:
+            writer.seal()
+        writer.commit()
+        return rows, sealed
+
+    def _lock_current(self) -> tuple[LogFile, Mark]:
+        """Open the write transaction on the file that is current, which another process may have moved on."""
+        while True:
+            self._writer.begin()
+            sealed, tail = self._writer.tail()
+            if not sealed:
+                return self._writer, tail
+            self._writer.roll_back()
+            number, following = self._after(self._writer_number, tail)
+            self._writer.close()
+            self._writer_number, self._writer = number, following
+
+    def read(self, after: int, max_records: int, max_bytes: int = 64_000_000) -> list[Record]:
+        """Read records after a position, in order, across files."""
+        records: list[Record] = []
+        with self._reading:
+            number: int | None = self._holding(after) if max_records > 0 else None
+            while number is not None:
+                file = self._reader(number)
+                # Asked before reading: a file sealed in between may hold more than what is read now.
+                ended = file is None or number < self._newest or file.tail()[0]
+                if file is not None:
+                    with closing(file.rows(after, max_records - len(records))) as rows:
+                        for row in rows:
+                            records.append(read_record(row))
+                            max_bytes -= len(row.body)
+                            if max_bytes <= 0 or len(records) == max_records:
+                                return records
+                number = self._following(number) if ended else None
+        return records
+
+    def head(self) -> Head:
+        """The newest durable record, by one look-up of a cached statement."""
+        with self._reading:
+            while True:
+                file = self._reader(self._newest)
+                sealed, tail = file.tail() if file else (True, _START)
+                following = self._following(self._newest) if sealed else None
+                if following is None:
+                    return Head(*tail)
+                self._newest = following
+
+    def prune(self, before: int) -> int:
+        """Drop whole files, and rows of the file that the position falls into; what was pruned cannot come back."""
+        pruned = 0
+        with only_one(self._folder / "log.lock"):
+            # The newest file stays, so that positions and the chain go on from it.
+            for number in self._numbers()[:-1]:
+                with self._apart(number) as file:
+                    if file.tail()[1].position >= before:
+                        break
+                    pruned += file.count_before(before)
+                self._drop(number)
+        with self._apart(self._numbers()[0]) as file:
+            pruned += file.prune(before)
+            file.truncate_wal()
+        return pruned
+
+    def erase(self, slices: Sequence[tuple[int, int]]) -> int:
+        """Overwrite slices and salts in every file and empty the WAL; raises LogFull if that could not be finished.
+
+        Calling again finishes what a failed call left.
+        """
+        wanted: dict[int, set[int]] = {}
+        for position, index in slices:
+            wanted.setdefault(position, set()).add(index)
+        destroyed = 0
+        for number in self._numbers():
+            with suppress(FileNotFoundError), self._apart(number) as file:
+                base, last = file.base().position, file.tail()[1].position
+                here = {position: indexes for position, indexes in wanted.items() if base < position <= last}
+                destroyed += file.erase(here) if here else 0
+        return destroyed
+
+    def verify(self, after: int = 0) -> list[tuple[int, int]]:
+        """Recompute everything after a position, on connections of its own; lost records count as not matching."""
+        notes = [self._floor]
+        noted = self._read_note()
+        if noted is not None:
+            notes.append(noted)
+        files = [LogFile(self._path(number)) for number in self._numbers()]
+        try:
+            return check_files(files, after, [note for note in notes if note.position > after])
+        finally:
+            for file in files:
+                file.close()
+
+    def close(self) -> None:
+        """Write the note and release files."""
+        with self._writing, self._reading:
+            tail = self._writer.tail()[1]
+            if tail.position >= self._floor.position:
+                self._keep_note(tail, at_once=True)
+            for file in (self._writer, *self._readers.values()):
+                file.close()
+            self._readers.clear()
+
+    def _numbers(self) -> list[int]:
+        """The numbers of the files that exist, ascending."""
+        found = (_NAME.match(path.name) for path in self._folder.iterdir())
+        return sorted(int(name[1]) for name in found if name)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"log-{number:06d}.sqlite"
+
+    def _after(self, number: int, base: Mark) -> tuple[int, LogFile]:
+        """Open the first file there is after a sealed one, making it if there is none; those between may be pruned."""
+        with only_one(self._folder / "log.lock"):
+            following = next((other for other in self._numbers() if other > number), number + 1)
+            return following, LogFile.create(self._path(following), base)
+
+    @contextmanager
+    def _apart(self, number: int) -> Iterator[LogFile]:
+        """A file on a connection of its own; trouble with the disk becomes LogFull. Raises FileNotFoundError if pruned."""
+        file = LogFile(self._path(number))
+        try:
+            yield file
+        except UNWRITABLE as error:
+            file.roll_back()
+            raise LogFull(f"{file.path.name}: {error}") from error
+        finally:
+            file.close()
+
+    def _reader(self, number: int) -> LogFile | None:
+        """A reading connection to a file, or None if it is not there (not made yet, or pruned)."""
+        file = self._readers.get(number)
+        if file is None:
+            try:
+                file = LogFile(self._path(number))
+            except FileNotFoundError:
+                return None
+            if len(self._readers) >= OPEN_FILES_MAX:
+                self._readers.pop(min(other for other in self._readers)).close()
+            self._readers[number] = file
+            self._bases[number] = file.base().position
+        return file
+
+    def _following(self, number: int) -> int | None:
+        """The next file there is after a sealed or pruned one; files between may have been pruned."""
+        if self._reader(number + 1) is not None:
+            return number + 1
+        later = [other for other in self._numbers() if other > number and self._reader(other) is not None]
+        return later[0] if later else None
+
+    def _holding(self, after: int) -> int:
+        """The newest file whose first record is at most the one after a position, else the oldest file."""
+        oldest = self._newest
+        for number in range(self._newest, 0, -1):
+            if number not in self._bases and self._reader(number) is None:
+                break
+            oldest = number
+            if self._bases[number] <= after:
+                break
+        return oldest
+
+    def _drop(self, number: int) -> None:
+        with self._reading:
+            reader = self._readers.pop(number, None)
+            if reader is not None:
+                reader.close()
+            self._bases.pop(number, None)
+        for suffix in ("", "-wal", "-shm"):
+            self._path(number).with_name(self._path(number).name + suffix).unlink(missing_ok=True)
+        sync_folder(self._folder)
+
+    def _read_note(self) -> Mark | None:
+        """The mark in ``log.head``; None if there is none or it is unreadable: then nothing is known from outside."""
+        try:
+            note = msgspec.json.decode((self._folder / "log.head").read_bytes(), type=Note)
+            return Mark(note.position, note.logged_at, bytes.fromhex(note.chain))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def _keep_note(self, mark: Mark, *, at_once: bool) -> None:
+        """Write ``log.head`` if it is time. Failing is no harm: an older note is still true."""
+        now_s = time.monotonic()
+        if not at_once and self._noted_s is not None and now_s - self._noted_s < NOTE_SECONDS:
+            return
+        self._noted_s = now_s
+        note = Note(position=mark.position, logged_at=mark.logged_at, chain=mark.chain.hex())
+        try:
+            replace_file(self._folder / "log.head", msgspec.json.encode(note))
+        except OSError:
+            return
+
+
+def _prepare(draft: Draft) -> _Prepared:
+    salts = fresh_salts(len(draft.slices))
+    return _Prepared(draft, slice_hashes(draft.slices, salts), encode_body(salts, draft.slices))

@@ -1,0 +1,83 @@
+"""Checks the whole log: every hash, the chain across files, gaps, and what a note kept outside says must be there."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import apsw
+import msgspec
+
+from conosco.engines.sqlite.connection import DAMAGED
+from conosco.engines.sqlite.log_file import LogFile, Mark, Row, decode_record
+from conosco.model.record import verify
+
+_PAGE_RECORDS: Final = 200
+# A damaged page makes records unreadable; then each position is tried by itself.
+_UNREADABLE: Final = (*DAMAGED, apsw.IOError)
+
+Finding = tuple[int, int]
+
+
+def check_files(files: Sequence[LogFile], after: int, notes: Sequence[Mark]) -> list[Finding]:
+    """Check records with position > after in files that follow one another; ``notes`` are marks kept outside the files.
+
+    Returns (position, slice index) of slices that do not match their hash, and (position, -1) for a header or chain
+    that does not match, for a record that cannot be read, and for each position that should be there and is not.
+    """
+    wrong: list[Finding] = []
+    noted = {note.position: note.chain for note in notes}
+    started = files[0].base()
+    previous = Mark(max(after, started.position), 0, started.chain)
+    for file in files:
+        base, last = file.base(), file.tail()[1]
+        if last.position <= after:
+            previous = last._replace(position=after)
+            continue
+        if base.position <= after:
+            previous = file.at_or_before(after)._replace(position=after)
+        elif base.position > previous.position:
+            wrong += ((missing, -1) for missing in range(previous.position + 1, base.position + 1))
+            previous = base
+        elif base.chain != previous.chain:
+            wrong.append((base.position, -1))
+            previous = base
+        previous = _check_file(file, previous, last.position, noted, wrong)
+    end = max(noted, default=0)
+    wrong += ((missing, -1) for missing in range(previous.position + 1, end + 1))
+    return sorted(set(wrong))
+
+
+def _check_file(file: LogFile, previous: Mark, last: int, noted: dict[int, bytes], wrong: list[Finding]) -> Mark:
+    """Check the records of one file up to ``last``; adds to ``wrong`` and returns the last record seen."""
+    for row in _rows(file, previous.position, last):
+        gap = range(previous.position + 1, row.position)
+        wrong += ((missing, -1) for missing in gap)
+        try:
+            # After a gap the chain value before this record is unknown; the gap itself is what is reported.
+            found = verify(decode_record(row), previous.chain)
+            wrong += ((row.position, index) for index in found if index >= 0 or not gap)
+        except msgspec.DecodeError:
+            wrong.append((row.position, -1))
+        if noted.get(row.position, row.chain) != row.chain:
+            wrong.append((row.position, -1))
+        previous = Mark(row.position, row.logged_at, row.chain)
+    wrong += ((missing, -1) for missing in range(previous.position + 1, last + 1))
+    return previous._replace(position=max(previous.position, last))
+
+
+def _rows(file: LogFile, after: int, last: int) -> Iterator[Row]:
+    """Rows up to ``last`` in pages, so that nobody waits for a long snapshot; unreadable ones are left out."""
+    while after < last:
+        until = min(after + _PAGE_RECORDS, last)
+        try:
+            page = [row for row in file.rows(after, _PAGE_RECORDS) if row.position <= last]
+        except _UNREADABLE:
+            page = [row for row in (_row(file, position) for position in range(after + 1, until + 1)) if row is not None]
+        yield from page
+        after = max(until, page[-1].position) if page else until
+
+
+def _row(file: LogFile, position: int) -> Row | None:
+    try:
+        return file.row(position)
+    except _UNREADABLE:
+        return None

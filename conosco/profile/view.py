@@ -1,0 +1,64 @@
+"""One person as conditions see it: the fold of its cells, read lazily and kept while a micro-batch lasts."""
+
+from collections.abc import Sequence
+
+from conosco.ports.tables import CELLS, TRAITS, CellRow, PersonRow, TraitRow
+from conosco.ports.work import Work
+from conosco.profile.cells import fold_observations, fold_rows
+from conosco.rules.condition import Stream
+from conosco.rules.evaluate import Observation, Rows
+from conosco.rules.streams import Streams
+
+
+class PersonView:
+    """Implements ``rules.evaluate.View`` over Work. Valid until the person's row, cells or traits change."""
+
+    __slots__ = ("_cells", "_rows", "_streams", "_traits", "number", "person", "work")
+
+    def __init__(self, work: Work, streams: Streams, number: int, person: PersonRow) -> None:
+        self.work = work
+        self.number = number
+        self.person = person
+        self._streams = streams
+        self._cells: list[CellRow] | None = None
+        self._traits: list[TraitRow] | None = None
+        self._rows: dict[int, Rows] = {}
+
+    @property
+    def born_at(self) -> int:
+        """The earliest moment at which any of the person's identifiers was seen."""
+        return min(first_seen_at for _, _, first_seen_at in self.person.identifiers)
+
+    def identifiers(self) -> Sequence[tuple[str, str, int]]:
+        """(namespace, value, first_seen_at) of each identifier."""
+        return self.person.identifiers
+
+    def rows(self, stream: Stream) -> Rows:
+        """The kept rows of a stream, over all cells."""
+        number = self._streams.number(stream)
+        found = self._rows.get(number)
+        if found is None:
+            if self._cells is None:
+                self._cells = self._load_cells()
+            found = self._rows[number] = fold_rows(self._cells, number)
+        return found
+
+    def observations(self, name: str) -> Sequence[Observation]:
+        """The kept observations of a trait, over all cells."""
+        if self._traits is None:
+            keys = [(self.number, cell) for cell in self.person.cells]
+            self.work.prefetch(TRAITS, keys)
+            self._traits = [row for key in keys if (row := self.work.get(TRAITS, key)) is not None]
+        return fold_observations(self._traits, name)
+
+    def trait_names(self) -> list[str]:
+        """The names of all traits ever observed for this person."""
+        self.observations("")
+        assert self._traits is not None
+        return sorted({name for row in self._traits for name in row.traits})
+
+    def _load_cells(self) -> list[CellRow]:
+        keys = [(self.number, cell) for cell in self.person.cells]
+        if len(keys) > 1:
+            self.work.prefetch(CELLS, keys)
+        return [row for key in keys if (row := self.work.get(CELLS, key)) is not None]

@@ -1,0 +1,198 @@
+"""The only wiring: which engine stands behind which door, and what a first start makes."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from secrets import token_bytes, token_urlsafe
+
+import msgspec
+
+from conosco.engines.duckdb.warehouse import DuckWarehouse
+from conosco.engines.sqlite.control import SqliteControl
+from conosco.engines.sqlite.keys import FileKeys
+from conosco.engines.sqlite.leases import SqliteLeases
+from conosco.engines.sqlite.log import SqliteLog
+from conosco.engines.sqlite.state import SqliteState
+from conosco.govern.gate import Gate
+from conosco.model.definition import Definition, Identity, Purpose, Source, read_definition
+from conosco.model.ids import encode
+from conosco.model.record import Draft
+from conosco.ports.control import Control
+from conosco.ports.keys import Keys
+from conosco.ports.leases import Leases
+from conosco.ports.log import Log
+from conosco.ports.state import State, scan_all
+from conosco.ports.tables import DEFINITIONS, decode_row
+from conosco.ports.warehouse import Warehouse
+from conosco.runtime.settings import Settings
+
+INSTALLATION_SECRET = "installation"
+GATE_SECRET = "gate"
+ADMIN_TOKEN = "admin_token"
+
+
+def clock() -> int:
+    """The time of day in microseconds UTC; the one clock that processes are given."""
+    return time.time_ns() // 1_000
+
+
+class Folder:
+    """Where one installation's files lie."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.log = data / "log"
+        self.state = data / "state.sqlite"
+        self.leases = data / "leases.sqlite"
+        self.control = data / "control.sqlite"
+        self.keys = data / "keys"
+        self.warehouse = data / "warehouse"
+        self.socket = data / "warehouse.sock"
+        self.lock = data / "serve.lock"
+        self.admin_token = data / "admin-token"
+
+
+def open_log(settings: Settings) -> Log:
+    """The Log of this installation."""
+    return SqliteLog(Folder(settings.data).log, clock, segment_bytes=settings.log_segment_bytes)
+
+
+def open_state(settings: Settings) -> State:
+    """State of this installation for reading."""
+    return SqliteState(Folder(settings.data).state, read_only=True)
+
+
+def open_worker_state(settings: Settings) -> tuple[State, Callable[[], object]]:
+    """State for its one writer, and what another thread must call about once a second to keep commits quick."""
+    state = SqliteState(Folder(settings.data).state)
+    return state, state.checkpoint
+
+
+def open_spare_state(path: Path) -> State:
+    """A State in another file: a snapshot, or one that is being rebuilt."""
+    return SqliteState(path)
+
+
+def snapshot_state(settings: Settings, path: Path) -> None:
+    """Copy State as of its last commit into a new file, while the worker goes on."""
+    state = SqliteState(Folder(settings.data).state, read_only=True)
+    try:
+        state.copy_to(path)
+    finally:
+        state.close()
+
+
+def open_warehouse(settings: Settings) -> Warehouse:
+    """The warehouse of this installation; one process owns it."""
+    return DuckWarehouse(Folder(settings.data).warehouse, memory_limit_mb=settings.warehouse_memory_mb)
+
+
+def open_leases(settings: Settings) -> Leases:
+    """Leases and stop list of this installation."""
+    return SqliteLeases(Folder(settings.data).leases)
+
+
+def open_control(settings: Settings) -> Control:
+    """Accounts, tokens, sessions and jobs of this installation."""
+    return SqliteControl(Folder(settings.data).control)
+
+
+def open_keys(settings: Settings) -> Keys:
+    """Secrets of this installation."""
+    return FileKeys(Folder(settings.data).keys)
+
+
+def required_secret(keys: Keys, name: str) -> bytes:
+    """A secret that the first start has made."""
+    secret = keys.secret(name)
+    if secret is None:
+        raise FileNotFoundError(f"the secret {name!r} is missing: was this folder made by `conosco serve`?")
+    return secret
+
+
+def make_gate(keys: Keys) -> Gate:
+    """The gate of this installation."""
+    return Gate(required_secret(keys, GATE_SECRET))
+
+
+def hash_of(secret: str) -> str:
+    """How write keys and tokens are kept: they are long and random, so one plain hash suffices."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def random_id(prefix: str) -> str:
+    """A fresh random id."""
+    return encode(prefix, token_bytes(16))
+
+
+def prepare(settings: Settings) -> None:
+    """Make what is missing: folder, secrets, the first definitions. Safe to call at every start."""
+    folder = Folder(settings.data)
+    folder.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    keys = open_keys(settings)
+    for name in (INSTALLATION_SECRET, GATE_SECRET):
+        if keys.secret(name) is None:
+            keys.put(name, token_bytes(32))
+    token = settings.admin_token or _read_token(folder.admin_token) or token_urlsafe(32)
+    if _read_token(folder.admin_token) != token:
+        _write_private(folder.admin_token, token)
+    keys.put(ADMIN_TOKEN, hash_of(token).encode())
+    log, state = open_log(settings), SqliteState(folder.state)
+    try:
+        drafts = _first_definitions(settings, state, log, keys)
+        if drafts:
+            log.append([Draft(kind="definition", slices=(msgspec.json.encode(made),)) for made in drafts])
+    finally:
+        state.close()
+        log.close()
+
+
+def _first_definitions(settings: Settings, state: State, log: Log, keys: Keys) -> list[Definition]:
+    known: dict[tuple[str, str], Definition] = {}
+    for (kind, key), raw in scan_all(state, DEFINITIONS):
+        known[kind, key] = read_definition(decode_row(DEFINITIONS, raw).body)
+    # Definitions that the worker has not applied yet lie in the log only.
+    for record in log.read(state.offset()[0], 1_000):
+        if record.kind == "definition" and record.slices[0] is not None:
+            made = read_definition(record.slices[0])
+            known[str(made.__struct_config__.tag), made.key] = made
+    drafts: list[Definition] = []
+    if ("purpose", "operations") not in known:
+        drafts += [
+            Identity(id=random_id("prp")),
+            Purpose(key="operations", name="Operations", basis="legitimate_interest", id=random_id("prp")),
+            Purpose(key="marketing", name="Marketing", basis="consent", id=random_id("prp")),
+        ]
+    source = known.get(("source", "default"))
+    if not isinstance(source, Source):
+        write_key = settings.write_key or token_urlsafe(24)
+        keys.put("write_key", write_key.encode())
+        drafts.append(
+            Source(
+                key="default",
+                name={"en": "First source", "it": "Prima fonte", "pl": "Pierwsze źródło", "pt": "Primeira fonte"},
+                type="server",
+                region=settings.region,
+                id=random_id("src"),
+                write_key_hash=hash_of(write_key),
+            )
+        )
+    elif settings.write_key and source.write_key_hash != hash_of(settings.write_key):
+        keys.put("write_key", settings.write_key.encode())
+        drafts.append(msgspec.structs.replace(source, write_key_hash=hash_of(settings.write_key)))
+    return drafts
+
+
+def _read_token(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _write_private(path: Path, text: str) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        os.fchmod(handle, 0o600)
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(handle)

@@ -1,0 +1,19 @@
+"""Discovery: which extensions there are. Built-ins are found by scanning their folder, so nobody keeps a list."""
+
+import importlib
+import pkgutil
+from typing import cast
+
+from conosco.connectors import destinations
+from conosco.runtime.sender import Connector
+
+
+def destination_connectors() -> dict[str, Connector]:
+    """The destination connectors by type: every module of the folder that names a ``type``."""
+    found: dict[str, Connector] = {}
+    for module in pkgutil.iter_modules(destinations.__path__):
+        loaded = importlib.import_module(f"{destinations.__name__}.{module.name}")
+        type_name = getattr(loaded, "type", None)
+        if isinstance(type_name, str):
+            found[type_name] = cast(Connector, loaded)
+    return found

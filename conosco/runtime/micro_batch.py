@@ -1,0 +1,327 @@
+"""A micro-batch: records of the log applied one event at a time to one Work, to be committed in one transaction."""
+
+from collections.abc import Mapping, Sequence
+from heapq import heapify, heappop
+from time import perf_counter_ns
+from typing import Final
+
+import msgspec
+
+from conosco.activate.stage import park, retry, settle
+from conosco.collect.understand import Rejected, understand
+from conosco.govern.gate import Gate
+from conosco.model.command import LinkIdentifiers, LiveFrom, ReplayQuarantined, RetractLink, RetryDelivery, read_command
+from conosco.model.definition import Source
+from conosco.model.delivery import Attempt
+from conosco.model.event import Event
+from conosco.model.outcome import Outcome, Reason
+from conosco.model.record import Record
+from conosco.ports.log import Log
+from conosco.ports.state import State
+from conosco.ports.tables import (
+    CELLS,
+    CURSORS,
+    DEDUP,
+    IDENTIFIERS,
+    META,
+    PERSONS,
+    QUARANTINE,
+    TIMERS,
+    MetaRow,
+    PersonRow,
+    QuarantineRow,
+    encode_row,
+)
+from conosco.ports.work import Work
+from conosco.profile.stage import fold, regroup, release
+from conosco.profile.view import PersonView
+from conosco.resolve.resolution import Resolution
+from conosco.resolve.stage import assert_link, identifier_keys, retract_link
+from conosco.runtime.configuration import Configuration
+from conosco.runtime.duplicates import dedup_key
+from conosco.runtime.flow import FLOW, Subject, settle_people
+from conosco.runtime.surroundings import Surroundings
+from conosco.segment.stage import Cause, CauseKind, Ordinals, disarm, evaluate
+
+# How many due timers are fetched at once; more are fetched when these have fired.
+TIMERS_PAGE: Final = 5_000
+COUNTERS: Final = ("accepted", "applied", "duplicates", "quarantined", "erased")
+_COUNTED_AS: Final = {"applied": "applied", "duplicate": "duplicates", "quarantined": "quarantined", "erased": "erased"}
+Address = tuple[int, int]
+
+
+class StageFailed(Exception):
+    """A step raised on an event: the whole micro-batch is dropped and run again, and the event is remembered."""
+
+    def __init__(self, address: Address, stage: str) -> None:
+        super().__init__(f"{stage} failed on the event at {address[0]}/{address[1]}")
+        self.address = address
+        self.stage = stage
+
+
+class MicroBatch:
+    """Applies records in order. Nothing is written until ``close``; dropping it leaves State as it was.
+
+    ``poisoned`` maps addresses of events that failed too often to the stage that failed: they are quarantined.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        log: Log,
+        configuration: Configuration,
+        secret: bytes,
+        gate: Gate,
+        poisoned: Mapping[Address, str],
+        step_ns: dict[str, int],
+    ) -> None:
+        self._state = state
+        self._work = Work(state)
+        self._around = Surroundings(self._work, log, configuration, secret, Ordinals(), gate)
+        self._poisoned = poisoned
+        self._step_ns = step_ns
+        self._counts = dict.fromkeys(COUNTERS, 0)
+        self._understood: dict[int, list[Event | Rejected]] = {}
+        self.events = 0
+
+    def run(self, records: Sequence[Record]) -> None:
+        """Apply records, firing the timers that fall due before and between them."""
+        self._prefetch(records)
+        self._fetch_timers(records[-1].logged_at)
+        for record in records:
+            self._around.at(record.position, record.logged_at)
+            self._fire_until(record.logged_at)
+            self._around.at(record.position, record.logged_at)
+            self._apply(record)
+
+    def close(self, sequence: int) -> int:
+        """Write all changes into State's open transaction; returns the sequence of the newest feed row."""
+        row: MetaRow = self._work.get(META, ("counters",)) or MetaRow(value={})
+        row.value = {name: row.value.get(name, 0) + self._counts[name] for name in COUNTERS}
+        self._work.put(META, ("counters",), row)
+        self._work.put(META, ("now",), MetaRow(value=self._around.now))
+        if self._around.feed.write(self._state, sequence + 1, self._around.position):
+            sequence += 1
+            self._state.put_many(CURSORS, {("feed_sequence",): encode_row(MetaRow(value=sequence))})
+        self._work.flush()
+        return sequence
+
+    # Reading ahead: everything the events of the batch will ask for, table by table.
+
+    def _prefetch(self, records: Sequence[Record]) -> None:
+        around, work = self._around, self._work
+        events: list[Event] = []
+        for record in records:
+            if record.kind == "request":
+                understood = self._understand(record)
+                self._understood[record.position] = understood
+                self.events += len(understood)
+                events.extend(item for item in understood if isinstance(item, Event))
+        if not events:
+            return
+        work.prefetch(DEDUP, [dedup_key(around.secret, event.source_id, event.message_id) for event in events])
+        identifiers = list({key for event in events for key in identifier_keys(event)})
+        work.prefetch(IDENTIFIERS, identifiers)
+        found = {key: row for key in identifiers if (row := work.get(IDENTIFIERS, key)) is not None}
+        # Only identifiers without a repeated link need their component; resolve reads it when it does.
+        homes = {(row.person, row.number) for event in events if (row := found.get(event.home)) is not None and row.person}
+        work.prefetch(PERSONS, list({(person,) for person, _ in homes}))
+        work.prefetch(CELLS, list(homes))
+
+    def _understand(self, record: Record) -> list[Event | Rejected]:
+        source = self._around.configuration.definitions_by_id.get(record.source_id)
+        if not isinstance(source, Source):
+            source = Source(key="unknown", name="unknown", type="browser", region="", id=record.source_id)
+        return understand(record, source, self._around.configuration.rules)
+
+    # Records by kind.
+
+    def _apply(self, record: Record) -> None:
+        match record.kind:
+            case "request":
+                self._apply_request(self._understood.pop(record.position))
+            case "delivery":
+                self._apply_attempts(record)
+            case "control":
+                for body in record.slices:
+                    if body is not None:
+                        self._apply_command(body)
+            case "tick" | "definition" | "decision" | "erased":
+                # A tick only moves time; definitions are applied by the worker between batches.
+                return
+
+    def _apply_request(self, items: Sequence[Event | Rejected]) -> None:
+        kept = [self._outcome_of(item) for item in items]
+        self._counts["accepted"] += len(items)
+        for outcome in kept:
+            self._counts[_COUNTED_AS[outcome.outcome]] += 1
+        if len(kept) != len(items):
+            raise AssertionError(f"{len(items)} events went in and {len(kept)} outcomes came out")
+
+    def _outcome_of(self, item: Event | Rejected) -> Outcome:
+        if isinstance(item, Rejected):
+            outcome = Outcome(
+                position=item.position,
+                slot=item.slot,
+                message_id=item.message_id,
+                source_id=item.source_id,
+                outcome="quarantined",
+                reason=item.reason,
+                params=item.params,
+                decided_at=self._around.now,
+            )
+            self._quarantine(outcome, "collect", 1)
+            return outcome
+        stage = self._poisoned.get((item.position, item.slot))
+        if stage is not None:
+            outcome = self._around.outcome(item, "quarantined", "processing_failed")
+            self._quarantine(outcome, stage, 3)
+            return outcome
+        return self._run(Subject(item))
+
+    def _run(self, subject: Subject) -> Outcome:
+        """Take one event through the flow."""
+        event = subject.event
+        name = ""
+        try:
+            for name, step in FLOW:
+                begun = perf_counter_ns()
+                outcome = step(subject, self._around)
+                self._step_ns[name] = self._step_ns.get(name, 0) + perf_counter_ns() - begun
+                if outcome is not None:
+                    break
+            else:
+                raise AssertionError("the last step of the flow must give an outcome")
+        except (MemoryError, KeyboardInterrupt):
+            raise
+        except Exception as failure:  # the one place where any failure of a stage ends: it becomes a quarantined event
+            raise StageFailed((event.position, event.slot), name) from failure
+        if outcome.outcome == "applied" and subject.reason == "applied":
+            self._around.feed.applied.append((event.position, event.slot))
+        elif outcome.outcome == "quarantined":
+            self._quarantine(outcome, name, 1)
+        else:
+            self._around.feed.outcome(outcome)
+        return outcome
+
+    def _quarantine(self, outcome: Outcome, stage: str, attempts: int) -> None:
+        key = (outcome.position, outcome.slot)
+        known: QuarantineRow | None = self._work.get(QUARANTINE, key)
+        row = QuarantineRow(
+            message_id=outcome.message_id,
+            source_id=outcome.source_id,
+            reason=outcome.reason,
+            params=outcome.params,
+            stage=stage,
+            attempts=attempts + (known.attempts if known else 0),
+            quarantined_at=outcome.decided_at,
+        )
+        self._work.put(QUARANTINE, key, row)
+        self._around.feed.outcome(msgspec.structs.replace(outcome, attempts=row.attempts))
+
+    def _apply_attempts(self, record: Record) -> None:
+        for body in record.slices:
+            if body is not None:
+                rows = settle(self._work, msgspec.json.decode(body, type=Attempt), self._around.now)
+                self._around.feed.add("deliveries", rows)
+
+    def _apply_command(self, body: bytes) -> None:
+        around, work = self._around, self._work
+        rules = around.configuration.rules
+        match read_command(body):
+            case LinkIdentifiers(link_id=link_id, kind=kind, left=left, right=right, reason=reason):
+                resolution = assert_link(work, kind, left, right, around.now, around.position, link_id, reason, rules)
+                self._settle_resolution(resolution)
+            case RetractLink(link_id=link_id):
+                retracted = retract_link(work, link_id, around.position, rules)
+                if retracted is not None:
+                    self._settle_resolution(retracted)
+            case ReplayQuarantined(addresses=addresses):
+                for address in addresses:
+                    self._replay(address)
+            case RetryDelivery(delivery_id=delivery_id):
+                around.feed.add("deliveries", retry(work, delivery_id, around.now))
+            case LiveFrom(position=position):
+                around.feed.add("deliveries", park(work, position, around.now))
+
+    def _settle_resolution(self, resolution: Resolution) -> None:
+        """What a manual link changed: people are regrouped, and their memberships follow."""
+        around, work = self._around, self._work
+        regrouping = resolution.regrouping
+        if regrouping is None:
+            around.note_identity(resolution, around.position)
+            return
+        regrouped, gone = regroup(work, regrouping.before, regrouping.after, resolution.identifier_changes, around.secret)
+        around.note_identity(resolution, around.position)
+        kind: CauseKind = "split" if len(regrouping.after) > len(regrouping.before) else "merge"
+        cause = Cause(kind, around.position, around.now, around.now, (), True)
+        around.publish(settle_people(regrouped, gone, (), (), around, cause))
+
+    def _replay(self, address: Address) -> None:
+        """Try a quarantined event again; it leaves quarantine only if it is applied or turns out to be a duplicate."""
+        row: QuarantineRow | None = self._work.get(QUARANTINE, address)
+        records = self._around.log.read(address[0] - 1, 1)
+        if row is None or not records or records[0].position != address[0]:
+            return
+        item = next((item for item in self._understand(records[0]) if item.slot == address[1]), None)
+        if item is None:
+            return
+        if isinstance(item, Rejected) or address in self._poisoned:
+            self._outcome_of(item)
+            return
+        reason: Reason = "applied_after_replay"
+        outcome = self._run(Subject(item, reason=reason))
+        if outcome.outcome != "quarantined":
+            self._work.delete(QUARANTINE, address)
+            self._counts["quarantined"] -= 1
+            self._counts[_COUNTED_AS[outcome.outcome]] += 1
+
+    # Time.
+
+    def _fetch_timers(self, horizon: int) -> None:
+        self._around.horizon = horizon
+        page = self._work.scan(TIMERS, (), (horizon + 1,), TIMERS_PAGE)
+        self._around.timers = [(due, number) for (due, number), _ in page]
+        heapify(self._around.timers)
+        self._timers_left = len(page) == TIMERS_PAGE
+
+    def _fire_until(self, moment: int) -> None:
+        """Fire every timer that is due, earliest first, each at its own moment."""
+        around = self._around
+        while True:
+            if not around.timers and self._timers_left:
+                self._fetch_timers(around.horizon)
+            if not around.timers or around.timers[0][0] > moment:
+                return
+            due, number = heappop(around.timers)
+            person: PersonRow | None = self._work.get(PERSONS, (number,))
+            if person is not None and person.due == due:
+                self._fire(due, number, person)
+
+    def _fire(self, due: int, number: int, person: PersonRow) -> None:
+        around, work = self._around, self._work
+        around.at(around.position, due)
+        disarm(work, number, person)
+        for event_at, position, slot, cell in release(work, person, number, due):
+            self._release(number, person, event_at, position, slot, cell)
+        configuration = around.configuration
+        cause = Cause("timer", around.position, due, due, (), True)
+        view = PersonView(work, configuration.streams, number, person)
+        found = evaluate(work, number, person, view, configuration.plans.timed, cause, around.ordinals)
+        around.rearm_waiting(number, person)
+        around.publish(found)
+        around.watch(number)
+
+    def _release(self, number: int, person: PersonRow, event_at: int, position: int, slot: int, cell: int) -> None:
+        """The time of an event that lay ahead has come: fold it now."""
+        around, work = self._around, self._work
+        record = around.log.read(position - 1, 1)[0]
+        event = next((item for item in self._understand(record) if item.slot == slot), None)
+        if not isinstance(event, Event):
+            return
+        configuration = around.configuration
+        folded = fold(work, number, cell, event, configuration.streams.touching(event), configuration.window, around.now)
+        plans = configuration.plans.touched(folded.streams, folded.traits, False)
+        cause = Cause("event", around.position, around.now, event_at, (event.message_id,), not event.historical)
+        view = PersonView(work, configuration.streams, number, person)
+        around.publish(evaluate(work, number, person, view, plans, cause, around.ordinals))

@@ -1,0 +1,58 @@
+"""All desks together, as the API wants them."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from conosco.runtime.asking import Asking
+from conosco.runtime.bootstrap import Folder, clock, open_control, open_keys, open_log, open_state
+from conosco.runtime.office.access import AccessDesk
+from conosco.runtime.office.care import CareDesk, QuestionsDesk
+from conosco.runtime.office.definitions import DefinitionsDesk
+from conosco.runtime.office.history import History
+from conosco.runtime.office.people import PeopleDesk
+from conosco.runtime.office.progress import ProgressDesk
+from conosco.runtime.office.reading import Reading
+from conosco.runtime.office.segments import SegmentsDesk
+from conosco.runtime.sender import Connector
+from conosco.runtime.settings import Settings
+
+
+class Desks:
+    """Implements ``web.office.Office`` for one process. ``close`` releases its files."""
+
+    def __init__(self, settings: Settings, connectors: Mapping[str, Connector]) -> None:
+        folder = Folder(settings.data)
+        keys, self._control = open_keys(settings), open_control(settings)
+        log, state = open_log(settings), open_state(settings)
+        self.reading = Reading(log, state, Asking(folder.socket), keys, clock)
+        history = History(self.reading)
+        self.access = AccessDesk(self._control, keys, clock)
+        self.progress = ProgressDesk(self.reading, probe(folder.data))
+        self.definitions = DefinitionsDesk(self.reading, connectors)
+        self.segments = SegmentsDesk(self.reading, history)
+        self.people = PeopleDesk(self.reading, history)
+        self.care = CareDesk(self.reading, history)
+        self.questions = QuestionsDesk(history)
+
+    def close(self) -> None:
+        """Release files."""
+        for door in (self.reading.state, self.reading.log, self._control):
+            door.close()
+
+
+def probe(folder: Path) -> Callable[[], bool]:
+    """A real durable write in the data folder: a full or read-only disk must turn readiness off, not wait for a request."""
+    path = folder / "probe"
+
+    def writes() -> bool:
+        try:
+            with path.open("wb") as file:
+                file.write(b"ready")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            return False
+        return True
+
+    return writes

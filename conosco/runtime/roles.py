@@ -1,0 +1,165 @@
+"""The roles that work behind the front: worker, sender and warehouse. Each runs in a process of its own until told to stop."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from threading import Event as Signal
+from typing import Final
+
+from conosco.collect.understand import understand
+from conosco.connectors.outbound import Outbound
+from conosco.model.definition import Destination, Source, read_definition
+from conosco.model.event import Event
+from conosco.model.record import Record
+from conosco.ports.state import State
+from conosco.ports.tables import DEFINITIONS, decode_row
+from conosco.rules.values import canonical_json
+from conosco.runtime.bootstrap import (
+    INSTALLATION_SECRET,
+    Folder,
+    clock,
+    make_gate,
+    open_keys,
+    open_leases,
+    open_log,
+    open_state,
+    open_warehouse,
+    open_worker_state,
+    required_secret,
+)
+from conosco.runtime.configuration import load
+from conosco.runtime.discover import destination_connectors
+from conosco.runtime.journal import Journal
+from conosco.runtime.sender import Sender
+from conosco.runtime.settings import Settings
+from conosco.runtime.warehouse import WarehouseRole
+from conosco.runtime.worker import Worker
+
+# How often the worker's log of writes is folded into State's file, off the commit path, and how often parents are checked.
+CHECKPOINT_S: Final = 1.0
+PARENT_CHECK_S: Final = 1.0
+
+
+def stop_signal() -> Signal:
+    """A signal that is set by SIGTERM, SIGINT, or by the death of the process that started this one."""
+    stop = Signal()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    parent = os.getppid()
+
+    def watch() -> None:
+        while not stop.wait(PARENT_CHECK_S):
+            if os.getppid() != parent:
+                stop.set()
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+    return stop
+
+
+def run_worker(settings: Settings) -> None:
+    """Apply the log to State until told to stop."""
+    stop = stop_signal()
+    journal = Journal("worker", clock)
+    keys = open_keys(settings)
+    log = open_log(settings)
+    state, checkpoint = open_worker_state(settings)
+    worker = Worker(log, state, required_secret(keys, INSTALLATION_SECRET), make_gate(keys), clock, journal.note)
+    folding = threading.Thread(target=_checkpoint, args=(checkpoint, stop), name="checkpoint", daemon=True)
+    folding.start()
+    journal.note("started", {"position": worker.position})
+    worker.run(stop)
+    folding.join(5)
+    state.close()
+    log.close()
+    journal.note("stopped", {"position": worker.position})
+
+
+def _checkpoint(checkpoint: Callable[[], object], stop: Signal) -> None:
+    """Fold State's write-ahead log into its file, beside the worker so that no commit waits for it."""
+    while not stop.wait(CHECKPOINT_S):
+        checkpoint()
+
+
+def run_sender(settings: Settings) -> None:
+    """Send what the outbox holds until told to stop."""
+    stop = stop_signal()
+    asyncio.run(_send(settings, stop))
+
+
+async def _send(settings: Settings, stop: Signal) -> None:
+    journal = Journal("sender", clock)
+    keys, log, leases = open_keys(settings), open_log(settings), open_leases(settings)
+    state = open_state(settings)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def relay() -> None:
+        stop.wait()
+        loop.call_soon_threadsafe(stopping.set)
+
+    threading.Thread(target=relay, name="stop-relay", daemon=True).start()
+    async with Outbound(settings.allow_private) as outbound:
+        sender = Sender(
+            log,
+            state,
+            leases,
+            lambda key: _destination(state, key),
+            keys.secret,
+            make_gate(keys),
+            outbound,
+            clock,
+            connectors=destination_connectors(),
+        )
+        journal.note("started", {})
+        await sender.run(stopping)
+    for door in (state, leases, log):
+        door.close()
+    journal.note("stopped", {})
+
+
+def _destination(state: State, key: str) -> Destination | None:
+    raw = state.get_many(DEFINITIONS, [("destination", key)]).get(("destination", key))
+    found = None if raw is None else read_definition(decode_row(DEFINITIONS, raw).body)
+    return found if isinstance(found, Destination) else None
+
+
+def understanding(state: State) -> Callable[[Record], list[Event]]:
+    """How the warehouse reads records: as the worker does, with the definitions that State holds now."""
+    configuration = load(state)
+    read_at = state.offset()[0]
+
+    def read(record: Record) -> list[Event]:
+        nonlocal configuration, read_at
+        if record.position > read_at or record.source_id not in configuration.definitions_by_id:
+            configuration, read_at = load(state), state.offset()[0]
+        source = configuration.definitions_by_id.get(record.source_id)
+        if not isinstance(source, Source):
+            source = Source(key="unknown", name="unknown", type="browser", region="", id=record.source_id)
+        return [item for item in understand(record, source, configuration.rules) if isinstance(item, Event)]
+
+    return read
+
+
+def run_warehouse(settings: Settings) -> None:
+    """Keep the warehouse up to date and answer questions until told to stop."""
+    stop = stop_signal()
+    journal = Journal("warehouse", clock)
+    folder = Folder(settings.data)
+    log, state = open_log(settings), open_state(settings)
+    warehouse = open_warehouse(settings)
+    role = WarehouseRole(
+        log=log,
+        state=state,
+        warehouse=warehouse,
+        understand=understanding(state),
+        canonical_json=canonical_json,
+        socket_path=folder.socket,
+        note=journal.note,
+    )
+    journal.note("started", {"batch": warehouse.last_batch()})
+    role.run(stop)
+    for door in (warehouse, state, log):
+        door.close()
+    journal.note("stopped", {})

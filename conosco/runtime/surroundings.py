@@ -1,0 +1,106 @@
+"""What surrounds an event on its way: the micro-batch's Work, the configuration in force, now, and what is collected."""
+
+from heapq import heappush
+from typing import Any
+
+from conosco.activate.stage import activate
+from conosco.govern.gate import Gate
+from conosco.model.event import Event
+from conosco.model.outcome import Outcome, OutcomeKind, Reason
+from conosco.ports.log import Log
+from conosco.ports.tables import PERSONS, PersonRow
+from conosco.ports.work import Work
+from conosco.profile.stage import next_waiting
+from conosco.resolve.resolution import Resolution
+from conosco.runtime.configuration import Configuration
+from conosco.runtime.feed import Feed
+from conosco.segment.stage import Evaluated, Ordinals, arm
+
+
+class Surroundings:
+    """One per micro-batch. ``now`` is the logged_at of the record (or the due moment of the timer) being applied."""
+
+    def __init__(self, work: Work, log: Log, configuration: Configuration, secret: bytes, ordinals: Ordinals, gate: Gate) -> None:
+        self.work = work
+        self.log = log
+        self.configuration = configuration
+        self.secret = secret
+        self.ordinals = ordinals
+        self.gate = gate
+        self.feed = Feed()
+        self.position = 0
+        self.now = 0
+        # Timers that fall due within this micro-batch: (due, person).
+        self.horizon = 0
+        self.timers: list[tuple[int, int]] = []
+        self._identifier_ordinal = 0
+
+    def at(self, position: int, now: int) -> None:
+        """Turn to the next record."""
+        if position != self.position:
+            self._identifier_ordinal = 0
+        self.position, self.now = position, now
+
+    def watch(self, number: int) -> None:
+        """Notice a timer that a step armed, if it falls due within this micro-batch."""
+        person: PersonRow | None = self.work.get(PERSONS, (number,))
+        if person is not None and person.due and person.due <= self.horizon:
+            heappush(self.timers, (person.due, number))
+
+    def rearm_waiting(self, number: int, person: PersonRow) -> None:
+        """Arm the timer of a regrouped person for the events that wait in its cells."""
+        due = next_waiting(self.work, person, number)
+        if due is not None:
+            arm(self.work, number, person, due)
+
+    def outcome(self, event: Event, kind: OutcomeKind, reason: Reason) -> Outcome:
+        """The Outcome of an event, decided now."""
+        return Outcome(
+            position=event.position,
+            slot=event.slot,
+            message_id=event.message_id,
+            source_id=event.source_id,
+            outcome=kind,
+            reason=reason,
+            decided_at=self.now,
+        )
+
+    def note_identity(self, resolution: Resolution, position: int) -> None:
+        """Tell the warehouse which profile each changed identifier now belongs to, and what became of links."""
+        versions: list[dict[str, Any]] = []
+        told: set[int] = set()
+        for number in sorted(resolution.regrouping.after) if resolution.regrouping else ():
+            person: PersonRow = self.work.get(PERSONS, (number,))
+            told.update(person.cells)
+            for namespace, value, first_seen_at in person.identifiers:
+                versions.append(self._identifier_version(namespace, value, person.profile_id, first_seen_at, position))
+        for namespace, value, number, owner, first_seen_at in resolution.identifier_changes:
+            if number not in told:
+                # Nobody's: no evidence stands for it any more.
+                profile_id = self.work.get(PERSONS, (owner,)).profile_id if owner else ""
+                versions.append(self._identifier_version(namespace, value, profile_id, first_seen_at, position))
+        if versions:
+            self.feed.add("identifiers", versions)
+        if resolution.link_changes:
+            self.feed.add("links", [{**change.as_row(), "changed_position": position} for change in resolution.link_changes])
+
+    def _identifier_version(
+        self, namespace: str, value: str, profile_id: str, first_seen_at: int, position: int
+    ) -> dict[str, Any]:
+        self._identifier_ordinal += 1
+        return {
+            "namespace": namespace,
+            "value": value,
+            "profile_id": profile_id,
+            "first_seen_at": first_seen_at,
+            "position": position,
+            "ordinal": self._identifier_ordinal,
+        }
+
+    def publish(self, found: Evaluated) -> None:
+        """Record membership versions, and hand the changes to the activate stage."""
+        if found.versions:
+            self.feed.memberships(found.versions, self.position)
+        if found.changes:
+            rows = activate(self.work, found.changes, self.configuration.destinations, self.gate, self.secret, self.now)
+            self.feed.add("deliveries", rows)

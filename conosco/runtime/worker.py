@@ -1,0 +1,177 @@
+"""The worker: reads the log, applies micro-batches, and commits each in one transaction with the offset. It has no clock
+of its own: the only use of the time of day is to append a tick when a timer is due and nothing else comes."""
+
+import gc
+from collections.abc import Callable, Sequence
+from threading import Event as Signal
+from typing import Any, Final
+
+import msgspec
+
+from conosco.govern.gate import Gate
+from conosco.model.definition import Definition, kind_of, read_definition
+from conosco.model.record import Draft, Record
+from conosco.ports.log import Log, LogFull
+from conosco.ports.state import State, StateFull
+from conosco.ports.tables import CURSORS, TIMERS
+from conosco.runtime.backfill import Backfill
+from conosco.runtime.configuration import load, meta
+from conosco.runtime.micro_batch import Address, MicroBatch, StageFailed
+
+EVENTS_PER_BATCH: Final = 1_000
+RECORDS_PER_READ: Final = 200
+BYTES_PER_READ: Final = 8_000_000
+TRIES: Final = 3
+POLL_BUSY_S: Final = 0.002
+POLL_IDLE_S: Final = 0.02
+RETRY_S: Final = 1.0
+
+
+class Worker:
+    """Applies the log to State. ``note`` is told of everything worth a line in the journal: (event, fields)."""
+
+    def __init__(
+        self,
+        log: Log,
+        state: State,
+        secret: bytes,
+        gate: Gate,
+        clock: Callable[[], int],
+        note: Callable[[str, dict[str, Any]], None],
+        events_per_batch: int = EVENTS_PER_BATCH,
+    ) -> None:
+        self._log = log
+        self._state = state
+        self._secret = secret
+        self._gate = gate
+        self._clock = clock
+        self._note = note
+        self._events_per_batch = events_per_batch
+        self._position, epoch = state.offset()
+        self._epoch = epoch + 1
+        self._configuration = load(state)
+        self._sequence = int(meta(state, "feed_sequence", 0, CURSORS))
+        self._failures: dict[Address, int] = {}
+        self._poisoned: dict[Address, str] = {}
+        self.step_ns: dict[str, int] = {}
+        self._next_due: int | None = None
+        self._know_due = False
+
+    @property
+    def position(self) -> int:
+        """The position of the last applied record."""
+        return self._position
+
+    def run(self, stop: Signal) -> None:
+        """Work until told to stop. Trouble with the disk is waited out: nothing is lost, the log keeps everything."""
+        # The loop creates no cycles; collecting them would only walk all that is cached.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        idle = 0
+        while not stop.is_set():
+            try:
+                worked = self.step() or self.tick()
+            except (StateFull, LogFull) as trouble:
+                self._note("store_full", {"error": str(trouble)})
+                stop.wait(RETRY_S)
+                continue
+            idle = 0 if worked else idle + 1
+            if not worked:
+                stop.wait(POLL_BUSY_S if idle < 500 else POLL_IDLE_S)
+
+    def step(self) -> bool:
+        """Apply what the log has, at most one micro-batch; False if there is nothing new."""
+        if self._log.head().position <= self._position:
+            return False
+        records = self._log.read(self._position, RECORDS_PER_READ, BYTES_PER_READ)
+        if not records:
+            return False
+        if records[0].kind == "definition":
+            self._apply_definition(records[0])
+            return True
+        self._apply_batch(self._cut(records))
+        return True
+
+    def _cut(self, records: Sequence[Record]) -> list[Record]:
+        """As many records as make a micro-batch; a definition begins a new one, for it changes how the next are read."""
+        batch: list[Record] = []
+        events = 0
+        for record in records:
+            if record.kind == "definition" or (batch and events >= self._events_per_batch):
+                break
+            batch.append(record)
+            events += len(record.slices)
+        return batch
+
+    def _apply_batch(self, records: list[Record]) -> None:
+        while True:
+            batch = MicroBatch(
+                self._state, self._log, self._configuration, self._secret, self._gate, self._poisoned, self.step_ns
+            )
+            try:
+                batch.run(records)
+            except StageFailed as failure:
+                self._remember(failure)
+                continue
+            break
+        self._commit(batch, records[-1].position)
+        for address in [address for address in self._failures if address[0] <= self._position]:
+            self._failures.pop(address)
+            self._poisoned.pop(address, None)
+
+    def _remember(self, failure: StageFailed) -> None:
+        count = self._failures.get(failure.address, 0) + 1
+        self._failures[failure.address] = count
+        cause = type(failure.__cause__).__name__
+        self._note(
+            "stage_failed",
+            {"position": failure.address[0], "slot": failure.address[1], "stage": failure.stage, "try": count, "error": cause},
+        )
+        if count >= TRIES:
+            self._poisoned[failure.address] = failure.stage
+
+    def _commit(self, batch: MicroBatch, position: int | None) -> None:
+        self._state.begin(self._epoch)
+        self._sequence = batch.close(self._sequence)
+        self._state.commit(position)
+        self._know_due = False
+        if position is not None:
+            self._position = position
+
+    def tick(self) -> bool:
+        """Append a tick if a timer is due by the clock and the log has nothing that would fire it."""
+        if not self._know_due:
+            rows = self._state.scan(TIMERS, (), None, 1)
+            self._next_due = rows[0][0][0] if rows else None
+            self._know_due = True
+        if self._next_due is None or self._next_due > self._clock():
+            return False
+        self._log.append([Draft(kind="tick")])
+        self._know_due = False
+        return True
+
+    def _apply_definition(self, record: Record) -> None:
+        """Put a definition in force: first what was due before it, then its effect on all history, in chunks."""
+        body = record.slices[0] if record.slices else None
+        if body is None:
+            self._apply_batch([record])
+            return
+        if not meta(self._state, "backfill", None, CURSORS):
+            before = MicroBatch(self._state, self._log, self._configuration, self._secret, self._gate, {}, self.step_ns)
+            before.run([record])
+            self._commit(before, None)
+        definition = versioned(read_definition(body), record.position)
+        backfill = Backfill(
+            self._state, self._log, self._secret, self._epoch, self._configuration, definition, record, self._note
+        )
+        self._sequence = backfill.run(self._sequence)
+        self._configuration = load(self._state)
+        self._position = record.position
+        self._know_due = False
+        self._note("definition_applied", {"kind": kind_of(definition), "key": definition.key, "position": record.position})
+
+
+def versioned(definition: Definition, position: int) -> Definition:
+    """The definition with its version, which is its position."""
+    return msgspec.structs.replace(definition, version=position)

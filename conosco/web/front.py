@@ -1,0 +1,111 @@
+"""The front: one process that answers all HTTP, tracking and management alike. It reads State and appends to the log."""
+
+import asyncio
+import os
+import signal
+import threading
+from typing import Final
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from conosco.model.definition import Identity, Source, read_definition
+from conosco.model.identifier import IdentityRules
+from conosco.ports.tables import DEFINITIONS
+from conosco.runtime.bootstrap import clock, open_log
+from conosco.runtime.discover import destination_connectors
+from conosco.runtime.journal import Journal
+from conosco.runtime.office.desks import Desks
+from conosco.runtime.office.reading import Reading
+from conosco.runtime.settings import Settings
+from conosco.web.api import create_api
+from conosco.web.app import create_app
+from conosco.web.committer import Committer
+from conosco.web.tracking import Limits, SourceEntry, SourceTable, Tracking, TrackingMetrics
+
+# How old the table of write keys may be: a new source works, and an archived one stops, within this time.
+SOURCES_FRESH_US: Final = 20_000
+PARENT_CHECK_S: Final = 1.0
+STOP_S: Final = 5
+
+
+class SourceDesk:
+    """The write keys that are valid now, read again from State when the table has grown old."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._table = SourceTable(by_key_hash={})
+        self._read_at = -SOURCES_FRESH_US
+
+    def __call__(self) -> SourceTable:
+        """Write key hash to source, and the identity rules."""
+        now = clock()
+        if now - self._read_at >= SOURCES_FRESH_US or now < self._read_at:
+            found = self._reading.scan(DEFINITIONS, ("source",), ("source\x00",), 10_000)
+            sources = [made for _, row in found if isinstance(made := read_definition(row.body), Source)]
+            entries = {
+                made.write_key_hash: SourceEntry(made.id, made.type, made.state == "active")
+                for made in sources
+                if made.write_key_hash
+            }
+            identity = self._reading.definition("identity", "identity")
+            rules = identity.rules if isinstance(identity, Identity) else IdentityRules()
+            self._table = SourceTable(by_key_hash=entries, rules=rules)
+            self._read_at = now
+        return self._table
+
+
+def run_front(settings: Settings) -> None:
+    """Serve HTTP until told to stop."""
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    journal = Journal("front", clock)
+    desks = Desks(settings, destination_connectors())
+    registry = CollectorRegistry()
+    log = open_log(settings)
+    tracking = Tracking(
+        sources=SourceDesk(desks.reading),
+        committer=Committer(log, pending_bytes_max=settings.pending_bytes_max),
+        limits=Limits(),
+        clock=clock,
+        metrics=TrackingMetrics(registry),
+    )
+    app = create_app(create_api(desks, registry), tracking)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        backlog=4_096,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=STOP_S,
+    )
+    server = uvicorn.Server(config)
+    _stop_with_parent(server)
+    journal.note("started", {"port": settings.port})
+    await server.serve()
+    await tracking.close()
+    desks.close()
+    log.close()
+    journal.note("stopped", {})
+
+
+def _stop_with_parent(server: uvicorn.Server) -> None:
+    """Stop when the process that started this one is gone: nobody would stop it otherwise."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        pause = threading.Event()
+        while not pause.wait(PARENT_CHECK_S):
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -1,0 +1,200 @@
+"""The Office: everything that the management API and the start page need from the runtime, as small typed desks.
+
+Every method may raise ``Refused``, whose status and problems become the answer; the codes each one uses are named.
+A page's ``limit`` is between 1 and 10,000, and ``cursor`` is a text that an earlier page gave as ``next``, or empty
+for the first page; ``bad_cursor`` (422) is refused. References (``ref``) are an id or a key.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+from conosco.model.answer import (
+    AsOf,
+    Commanded,
+    ConsentRecord,
+    DeliveryAnswer,
+    Explanation,
+    IdentityAnswer,
+    Job,
+    KeptEvent,
+    LinkDraft,
+    LinkWritten,
+    Member,
+    Membership,
+    Movement,
+    Page,
+    Preview,
+    Profile,
+    Readiness,
+    ReplayChoice,
+    SegmentSize,
+    Session,
+    Status,
+    TimelineEntry,
+    Written,
+)
+from conosco.model.definition import Definition, DefinitionKind
+from conosco.model.identifier import Identifier
+from conosco.ports.warehouse import Answer
+
+# A profile id (current or former), or any identifier of the person.
+PersonRef = str | Identifier
+
+
+class Access(Protocol):
+    """Who may come in. Only hashes of tokens, codes and session secrets are kept."""
+
+    def check_token(self, token: str) -> bool:
+        """True if this is the admin token; compared in constant time."""
+
+    async def redeem(self, code: str) -> bool:
+        """Use up a one-time sign-in code: True once, for an unexpired code, else False."""
+
+    async def open_session(self) -> Session:
+        """Make a session, kept durably, with fresh random secrets."""
+
+    async def session(self, secret: str) -> Session | None:
+        """The unexpired session with this secret, compared by its hash, or None."""
+
+    async def close_session(self, secret: str) -> None:
+        """End a session; an unknown one is no error."""
+
+
+class Progress(Protocol):
+    """How far everything is."""
+
+    async def status(self) -> Status:
+        """The counts as of now. Cheap: it is asked every second by every open page."""
+
+    async def readiness(self) -> Readiness:
+        """Whether this process can serve. Never raises: what fails is named in the answer."""
+
+    async def wait(self, position: int, wait_ms: int, where: Literal["state", "warehouse"]) -> bool:
+        """Wait until State (or the warehouse) includes this position, at most ``wait_ms``; False if it does not by then."""
+
+    async def position_at(self, moment: int) -> int:
+        """The newest log position whose ``logged_at`` is at most this moment (microseconds); 0 if there is none."""
+
+    async def jobs(self, cursor: str, limit: int) -> Page[Job]:
+        """Long work, newest first."""
+
+
+class Definitions(Protocol):
+    """What people configure, one desk for all kinds; the kind of a write is the definition's own type."""
+
+    async def list(self, kind: DefinitionKind, cursor: str, limit: int) -> Page[Definition]:
+        """Current definitions by key, archived ones included."""
+
+    async def get(self, kind: DefinitionKind, ref: str) -> Definition:
+        """The current definition. Refuses ``not_found`` (404; kind, ref)."""
+
+    async def create(self, definition: Definition) -> Written:
+        """Append a new definition; waits until it is applied, at most 2 s. ``id`` and ``version`` come from the office.
+
+        Refuses ``key_taken`` (409; kind, key) and what is wrong in it (422): conditions, unknown purposes, settings.
+        """
+
+    async def replace(self, ref: str, definition: Definition) -> Written:
+        """Append a new version. Refuses ``not_found`` (404), ``key_is_fixed`` (422, pointer /key; key) and as ``create``."""
+
+
+class Segments(Protocol):
+    """Segments as sets of people."""
+
+    async def sizes(self, keys: Sequence[str]) -> dict[str, SegmentSize]:
+        """Size and sentence of these segments, by key; keys that do not exist are left out."""
+
+    async def members(self, ref: str, cursor: str, limit: int) -> Page[Member]:
+        """People in the segment now. Refuses ``not_found`` (404)."""
+
+    async def history(self, ref: str, cursor: str, limit: int) -> Page[Movement]:
+        """Who entered and left the segment, newest first. Refuses ``not_found`` (404)."""
+
+    async def movements(self, cursor: str, limit: int) -> Page[Movement]:
+        """Who entered and left any segment, newest first."""
+
+    async def preview(self, spec: dict[str, Any], as_of: AsOf) -> Preview:
+        """How many people satisfy this condition. Refuses what is wrong in it (422, pointers below /spec)."""
+
+
+class People(Protocol):
+    """One person at a time. All refuse ``not_found`` (404; kind ``profile``, ref) and raise ``ProfileSplit`` (409)."""
+
+    async def profile(self, ref: PersonRef, as_of: AsOf) -> Profile:
+        """Everything known; a former profile id gives the profile that it became."""
+
+    async def timeline(self, ref: PersonRef, as_of: AsOf, cursor: str, limit: int) -> Page[TimelineEntry]:
+        """What happened, newest first."""
+
+    async def identity(self, ref: PersonRef, as_of: AsOf) -> IdentityAnswer:
+        """Identifiers and links, with the reasons."""
+
+    async def memberships(self, ref: PersonRef, as_of: AsOf) -> list[Membership]:
+        """Stays in segments, open ones first, then by ``entered_at`` descending."""
+
+    async def explain(self, ref: PersonRef, segment: str, as_of: AsOf) -> Explanation:
+        """Why the person is or is not in a segment. Refuses ``not_found`` (404; kind ``segment``)."""
+
+    async def consents(self, ref: PersonRef, as_of: AsOf) -> list[ConsentRecord]:
+        """Consent records of all the person's identifiers."""
+
+    async def link(self, draft: LinkDraft) -> LinkWritten:
+        """Append a manual link; waits as ``Definitions.create``. Refuses ``same_identifier`` and ``blocked_identifier`` (422)."""
+
+    async def retract(self, link_id: str) -> Commanded:
+        """Append the retraction of a link of any kind. Refuses ``not_found`` (404; kind ``link``)."""
+
+
+class Care(Protocol):
+    """What went wrong and can be mended: quarantined events and failed deliveries."""
+
+    async def quarantine(self, reason: str, cursor: str, limit: int) -> Page[KeptEvent]:
+        """Quarantined events in log order; ``reason`` empty means all."""
+
+    async def replay(self, choice: ReplayChoice) -> Commanded:
+        """Append the command to apply these events again; ``count`` is how many are in quarantine and chosen."""
+
+    async def deliveries(self, state: str, destination: str, cursor: str, limit: int) -> Page[DeliveryAnswer]:
+        """Deliveries, newest first; an empty ``state`` or ``destination`` (key) means all."""
+
+    async def retry(self, delivery_id: str) -> Commanded:
+        """Append the command to try again. Refuses ``not_found`` (404; kind ``delivery``), ``not_retryable`` (409; state)."""
+
+
+class Questions(Protocol):
+    """Free questions to the warehouse."""
+
+    async def sql(self, sql: str, params: Sequence[Any]) -> Answer:
+        """Answer one read-only SELECT over the documented tables. Raises ``QueryFailed``."""
+
+
+class Office(Protocol):
+    """All desks. The runtime makes one per process that serves the API."""
+
+    @property
+    def access(self) -> Access:
+        """Tokens and sessions."""
+
+    @property
+    def progress(self) -> Progress:
+        """Counts, readiness, waiting, jobs."""
+
+    @property
+    def definitions(self) -> Definitions:
+        """Definitions of all kinds."""
+
+    @property
+    def segments(self) -> Segments:
+        """Sizes, members, movements, previews."""
+
+    @property
+    def people(self) -> People:
+        """Profiles and links."""
+
+    @property
+    def care(self) -> Care:
+        """Quarantine and deliveries."""
+
+    @property
+    def questions(self) -> Questions:
+        """SQL."""

@@ -1,0 +1,90 @@
+"""Routes for those who run the product: status, questions in SQL, health and metrics."""
+
+from typing import Any, Final
+
+import msgspec
+from litestar import Request, Response, get, post
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from conosco.model.answer import Readiness, Status
+from conosco.web.access import Desks, DoorDependency, bearer_token, client_address
+from conosco.web.forms import SqlForm
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
+_METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@get("/api/status")
+async def read_status(office: Desks, in_state: bool) -> Status:
+    """How many events were accepted and what became of them."""
+    return await office.progress.status()
+
+
+class SqlAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows of a question as arrays, and the log position up to which it was answered."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    as_of: int
+
+
+@post("/api/sql", status_code=200)
+async def ask_sql(office: Desks, in_warehouse: bool, data: SqlForm) -> SqlAnswer:
+    """Answer one read-only SELECT over the documented tables."""
+    answer = await office.questions.sql(data.sql, data.params)
+    return SqlAnswer(columns=answer.columns, rows=answer.rows, as_of=answer.as_of)
+
+
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    """This process answers."""
+
+    status: str = "live"
+
+
+@get("/health/live", opt={"public": True}, security=[])
+async def read_live() -> Live:
+    """Whether this process answers at all."""
+    return Live()
+
+
+@get("/health/ready", opt={"public": True}, security=[])
+async def read_ready(office: Desks) -> Response[Readiness]:
+    """Whether requests can be served; 503 if not, naming what fails."""
+    readiness = await office.progress.readiness()
+    return Response(readiness, status_code=200 if readiness.ready else 503)
+
+
+class StatusCollector:
+    """Gives the status to Prometheus in the registry's own format."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
+        """The families that the status fills."""
+        outcomes = CounterMetricFamily("conosco_events", "Events by what became of them.", labels=["outcome"])
+        for outcome in ("applied", "duplicates", "quarantined", "erased"):
+            outcomes.add_metric([outcome], getattr(self._status, outcome))
+        return [
+            CounterMetricFamily("conosco_events_accepted", "Events accepted.", value=self._status.accepted),
+            outcomes,
+            GaugeMetricFamily("conosco_events_warehoused", "Applied events in the warehouse.", value=self._status.warehoused),
+            GaugeMetricFamily("conosco_lag_seconds", "How old the next record to apply is.", value=self._status.lag_seconds),
+            GaugeMetricFamily("conosco_log_position", "The newest position of the log.", value=self._status.position),
+        ]
+
+
+@get("/metrics", opt={"public": True}, include_in_schema=False)
+async def read_metrics(request: Request[Any, Any, Any], office: Desks, door: DoorDependency) -> Response[bytes]:
+    """Metrics for Prometheus: open to this machine itself, with the admin token to others."""
+    forwarded = "forwarded" in request.headers or "x-forwarded-for" in request.headers
+    if forwarded or client_address(request) not in _LOOPBACK:
+        door.check_token(request, bearer_token(request))
+    registry = CollectorRegistry()
+    registry.register(StatusCollector(await office.progress.status()))
+    shared: CollectorRegistry = request.app.state.registry
+    return Response(generate_latest(registry) + generate_latest(shared), media_type=_METRICS_TYPE)
+
+
+OPERATION_ROUTES = (read_status, ask_sql, read_live, read_ready, read_metrics)

@@ -1,0 +1,96 @@
+"""The generated pages of docs/reference: ``python -m tools.reference`` writes them, a test compares them."""
+
+from pathlib import Path
+from typing import Final, Literal
+
+from conosco.model.outcome import OutcomeKind, Reason
+
+OUTCOMES_PAGE: Final = Path(__file__).parents[1] / "docs" / "reference" / "outcomes.md"
+
+# What is refused never enters the log, so it has no outcome; it is counted under the same list of reasons.
+Heading = OutcomeKind | Literal["refused"]
+
+KINDS: Final[dict[Heading, str]] = {
+    "applied": "The event is part of what Conosco knows.",
+    "duplicate": "The same event was applied before; this copy changes nothing.",
+    "quarantined": "The event is kept aside, bytes and all. Once the cause is mended it can be replayed.",
+    "erased": "The event belonged to a person who was erased.",
+    "refused": "Not an outcome: what was sent is no event. It is told to the sender, counted, and never written.",
+}
+
+# Reason -> (outcome, what it means, what to do).
+MEANINGS: Final[dict[Reason, tuple[Heading, str, str]]] = {
+    "applied": ("applied", "It was understood and applied.", "Nothing."),
+    "applied_after_replay": ("applied", "It was quarantined first and applied when it was replayed.", "Nothing."),
+    "same_message": (
+        "duplicate",
+        "An event with this message id from this source, and with the same content, came before.",
+        "Nothing.",
+    ),
+    "no_usable_identifier": (
+        "quarantined",
+        "No identifier in it points to a person: all are missing, empty, or values such as `null` and `guest`.",
+        "Send a `userId` or an `anonymousId`.",
+    ),
+    "unknown_type": (
+        "quarantined",
+        "Its `type` is none of track, identify, page, screen, group and alias.",
+        "Correct `type`, or the path that was called.",
+    ),
+    "missing_field": (
+        "quarantined",
+        "A field that its type needs is missing, such as `event` of a track call.",
+        "Send the field named in the parameters.",
+    ),
+    "wrong_field_type": (
+        "quarantined",
+        "A field has a value of the wrong kind, such as a list in `properties`.",
+        "Correct the field named in the parameters.",
+    ),
+    "too_large": ("quarantined", "The event has more bytes than one event may have.", "Send less, or several events."),
+    "too_deep": ("quarantined", "Objects and lists are nested deeper than allowed.", "Send flatter properties."),
+    "too_many_keys": (
+        "quarantined",
+        "It has more keys than one event may have.",
+        "Send fewer keys; use values, not keys, for what varies.",
+    ),
+    "unreadable_text": (
+        "quarantined",
+        "A text holds characters that are no characters, such as half of a surrogate pair.",
+        "Mend the encoding at the sender.",
+    ),
+    "unreadable_time": ("quarantined", "A time is not an ISO 8601 date or time.", "Send times such as `2026-03-01T09:30:00Z`."),
+    "conflicting_duplicate": (
+        "quarantined",
+        "An event with this message id from this source came before, with another content.",
+        "Give each event its own message id.",
+    ),
+    "processing_failed": (
+        "quarantined",
+        "Conosco failed to process it, three times. This is our fault, not the sender's.",
+        "Report it, and replay it after the update.",
+    ),
+    "not_an_object": ("refused", "It is JSON, and no object.", "Send each event as a JSON object."),
+    "erased_person": ("erased", "Its person was erased.", "Nothing; its content is gone."),
+}
+
+
+def outcomes_page() -> str:
+    """The page on outcomes: every reason under its outcome."""
+    parts = [
+        "# Outcomes\n",
+        "What became of an event. Every accepted event has exactly one current outcome, with a reason from this list; earlier ones are",
+        "kept. Read them in the table `outcomes`. Once Conosco has caught up,",
+        "`accepted = applied + duplicates + quarantined + erased`.\n",
+        "This page is written by `make docs` from `tools/reference.py`.\n",
+    ]
+    for kind, text in KINDS.items():
+        parts += [f"## {kind}\n", text + "\n", "| reason | meaning | what to do |", "|---|---|---|"]
+        parts += [f"| `{reason}` | {meaning} | {todo} |" for reason, (of, meaning, todo) in MEANINGS.items() if of == kind]
+        parts.append("")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    OUTCOMES_PAGE.parent.mkdir(parents=True, exist_ok=True)
+    OUTCOMES_PAGE.write_text(outcomes_page())
