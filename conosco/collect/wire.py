@@ -96,7 +96,8 @@ _EXPECTED: Final[tuple[tuple[str, frozenset[int], int], ...]] = (
 )
 _WHOLE: Final = re.compile(rb"-?[0-9]+\Z")
 _STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_KEYS: Final = re.compile(_STRINGS.pattern + rb"[ \t\n\r]*+:", re.DOTALL)
+# Every string is matched, so that none is looked into; those before a colon are keys.
+_KEYS: Final = re.compile(_STRINGS.pattern + rb"([ \t\n\r]*+:)?+", re.DOTALL)
 _NOT_BRACKETS: Final = bytes(code for code in range(256) if code not in b"[]{}")
 _OBJECT: Final = ord("{")
 _QUOTE: Final = ord('"')
@@ -112,7 +113,7 @@ def breaks_limits(raw: bytes) -> Fault | None:
     if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX and _is_too_deep(raw):
         return Fault(reason="too_deep", params={"limit": DEPTH_MAX})
     if len(raw) >= _BYTES_WITHOUT_TOO_MANY_KEYS and raw.count(b":") > KEYS_MAX:
-        keys = len(_KEYS.findall(raw))
+        keys = sum(map(bool, _KEYS.findall(raw)))
         if keys > KEYS_MAX:
             return Fault(reason="too_many_keys", params={"keys": keys, "limit": KEYS_MAX})
     return None
@@ -225,6 +226,9 @@ def own_message_id(raw: bytes) -> str | None:
     try:
         found = bytes(_ONLY_MESSAGE_ID.decode(raw).message_id)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if len(raw) > EVENT_BYTES_MAX:
+            # Too large to be searched by hand for what it hides.
+            return None
         try:
             for member in members(raw, 0):
                 if member.name == "messageId":

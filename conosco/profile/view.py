@@ -5,21 +5,18 @@ from collections.abc import Sequence
 from conosco.ports.tables import CELLS, TRAITS, CellRow, PersonRow, TraitRow
 from conosco.ports.work import Work
 from conosco.profile.cells import fold_observations, fold_rows
-from conosco.rules.condition import Stream
 from conosco.rules.evaluate import Observation, Rows
-from conosco.rules.streams import Streams
 
 
 class PersonView:
     """Implements ``rules.evaluate.View`` over Work. Valid until the person's row, cells or traits change."""
 
-    __slots__ = ("_cells", "_rows", "_streams", "_traits", "number", "person", "work")
+    __slots__ = ("_cells", "_rows", "_traits", "number", "person", "work")
 
-    def __init__(self, work: Work, streams: Streams, number: int, person: PersonRow) -> None:
+    def __init__(self, work: Work, number: int, person: PersonRow) -> None:
         self.work = work
         self.number = number
         self.person = person
-        self._streams = streams
         self._cells: list[CellRow] | None = None
         self._traits: list[TraitRow] | None = None
         self._rows: dict[int, Rows] = {}
@@ -33,14 +30,13 @@ class PersonView:
         """(namespace, value, first_seen_at) of each identifier."""
         return self.person.identifiers
 
-    def rows(self, stream: Stream) -> Rows:
+    def rows(self, stream: int) -> Rows:
         """The kept rows of a stream, over all cells."""
-        number = self._streams.number(stream)
-        found = self._rows.get(number)
+        found = self._rows.get(stream)
         if found is None:
             if self._cells is None:
                 self._cells = self._load_cells()
-            found = self._rows[number] = fold_rows(self._cells, number)
+            found = self._rows[stream] = fold_rows(self._cells, stream)
         return found
 
     def observations(self, name: str) -> Sequence[Observation]:

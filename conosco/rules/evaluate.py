@@ -64,16 +64,23 @@ class Observation(NamedTuple):
 
 
 class View(Protocol):
-    """A person as conditions see it. ``born_at`` is the earliest moment at which anything is known of the person."""
+    """A person as conditions see it; streams go by their numbers.
+
+    ``born_at`` is the earliest moment at which anything is known of the person.
+    """
 
     @property
     def born_at(self) -> int: ...
 
-    def rows(self, stream: Stream) -> Rows: ...
+    def rows(self, stream: int) -> Rows: ...
 
     def observations(self, name: str) -> Sequence[Observation]: ...
 
     def identifiers(self) -> Sequence[tuple[str, str, int]]: ...
+
+
+# Gives the number of a stream that is kept live.
+NumberOf = Callable[[Stream], int]
 
 
 class LeafPlan(NamedTuple):
@@ -98,6 +105,21 @@ class Plan(NamedTuple):
     leaves: tuple[LeafPlan, ...]
     monotone: bool
     timed: bool
+    streams: tuple[int, ...]
+
+    def begun_by(self, view: View, at: int, now: int) -> int:
+        """As held_since, for a condition that an event at ``at`` has just made true.
+
+        A monotone condition to whose streams the event is the newest has held from that event on; if it did not hold just
+        before, that is the answer, and no change point need be looked at.
+        """
+        if (
+            self.monotone
+            and all(not (times := view.rows(stream).times) or times[-1] <= at for stream in self.streams)
+            and not self.holds(view, at - 1)
+        ):
+            return at
+        return self.held_since(view, now)
 
     def held_since(self, view: View, now: int, truth: bool = True) -> int:
         """The moment from which the condition has held (or, for truth False, failed) without a break, as it does now."""
@@ -117,17 +139,28 @@ class Plan(NamedTuple):
         return min(nearest, default=None)
 
 
-def plan(condition: Condition) -> Plan:
+def plan(condition: Condition, number_of: NumberOf) -> Plan:
     """Make a condition ready. The work is done once per definition, never per person."""
     leaves: list[LeafPlan] = []
-    holds = _tree(condition, leaves)
+    holds = _tree(condition, leaves, number_of)
     return Plan(
         condition,
         holds,
         tuple(leaves),
         monotone=_positive(condition) and all(leaf.monotone for leaf in leaves),
         timed=any(leaf.timed for leaf in leaves),
+        streams=tuple(sorted({number_of(stream) for leaf in leaves if (stream := _stream_of(leaf.leaf)) is not None})),
     )
+
+
+def _stream_of(leaf: Leaf) -> Stream | None:
+    match leaf:
+        case Did(stream=stream):
+            return stream
+        case AttributeTest(spec=spec):
+            return spec.stream
+        case _:
+            return None
 
 
 def _positive(condition: Condition) -> bool:
@@ -157,23 +190,23 @@ def _cost(condition: Condition) -> int:
             return max((_cost(part) for part in parts), default=0)
 
 
-def _tree(condition: Condition, leaves: list[LeafPlan]) -> Callable[[View, int], bool]:
+def _tree(condition: Condition, leaves: list[LeafPlan], number_of: NumberOf) -> Callable[[View, int], bool]:
     match condition:
         case Not(of=inner):
-            negated = _tree(inner, leaves)
+            negated = _tree(inner, leaves, number_of)
             return lambda view, now: not negated(view, now)
         case SegmentTest(of=inner):
-            return _tree(inner, leaves)
+            return _tree(inner, leaves, number_of)
         case All(of=parts):
-            return _conjunction([_tree(part, leaves) for part in sorted(parts, key=_cost)])
+            return _conjunction([_tree(part, leaves, number_of) for part in sorted(parts, key=_cost)])
         case Any_(of=parts):
-            return _disjunction([_tree(part, leaves) for part in sorted(parts, key=_cost)])
+            return _disjunction([_tree(part, leaves, number_of) for part in sorted(parts, key=_cost)])
         case TraitTest():
             leaf = _trait(condition)
         case Did():
-            leaf = _did(condition)
+            leaf = _did(condition, number_of(condition.stream))
         case AttributeTest():
-            leaf = _attribute(condition)
+            leaf = _attribute(condition, number_of(condition.spec.stream))
         case IdentifierTest():
             leaf = _identifier(condition)
     leaves.append(leaf)
@@ -221,8 +254,8 @@ def _next_expiry(rows: Rows, now: int, within: int) -> int | None:
     return rows.times[index] + within if index < len(rows.times) else None
 
 
-def _did(leaf: Did) -> LeafPlan:
-    stream, least, most, within = leaf.stream, leaf.least, leaf.most, leaf.within
+def _did(leaf: Did, stream: int) -> LeafPlan:
+    least, most, within = leaf.least, leaf.most, leaf.within
 
     def holds(view: View, now: int) -> bool:
         count = count_at(view.rows(stream), now, within)
@@ -249,9 +282,8 @@ def _did(leaf: Did) -> LeafPlan:
     )
 
 
-def attribute_value(spec: AttributeSpec, view: View, now: int) -> Any:
-    """A computed trait's value at a moment, None if absent; numbers are int or Decimal."""
-    rows = view.rows(spec.stream)
+def attribute_value(spec: AttributeSpec, rows: Rows, now: int) -> Any:
+    """A computed trait's value at a moment, from the rows of its stream; None if absent; numbers are int or Decimal."""
     if spec.aggregate == "count":
         return count_at(rows, now, spec.within)
     upto = bisect_right(rows.times, now)
@@ -275,7 +307,7 @@ def attribute_value(spec: AttributeSpec, view: View, now: int) -> Any:
     return plain(total) if -LIMIT < total < LIMIT else None
 
 
-def _attribute(leaf: AttributeTest) -> LeafPlan:
+def _attribute(leaf: AttributeTest, stream: int) -> LeafPlan:
     spec, within = leaf.spec, leaf.spec.within
     passes = compile_test(leaf.test)
     whole_days = sorted(
@@ -288,11 +320,11 @@ def _attribute(leaf: AttributeTest) -> LeafPlan:
     )
 
     def holds(view: View, now: int) -> bool:
-        value = attribute_value(spec, view, now)
+        value = attribute_value(spec, view.rows(stream), now)
         return value is not None and passes(value, now)
 
     def changes(view: View) -> Iterable[int]:
-        rows = view.rows(spec.stream)
+        rows = view.rows(stream)
         yield from _windowed_changes(rows, within)
         if spec.aggregate == "days_since":
             for at in rows.times:

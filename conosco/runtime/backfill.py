@@ -192,7 +192,7 @@ class Backfill:
         cause: Cause,
         ordinals: Ordinals,
     ) -> Evaluated:
-        view = PersonView(work, self._after.streams, number, person)
+        view = PersonView(work, number, person)
         found = evaluate(work, number, person, view, changed, cause, ordinals)
         found.versions.extend(expel(work, number, person, gone, cause))
         return found

@@ -90,7 +90,7 @@ def evaluate_segments(subject: Subject, around: Surroundings) -> Outcome | None:
     plans = around.configuration.plans.touched(subject.folded.streams, subject.folded.traits, bool(resolution.identifier_changes))
     if plans:
         person = around.work.get(PERSONS, (subject.person,))
-        view = PersonView(around.work, around.configuration.streams, subject.person, person)
+        view = PersonView(around.work, subject.person, person)
         found = evaluate(around.work, subject.person, person, view, plans, cause, around.ordinals)
         subject.changes, subject.versions = found.changes, found.versions
     around.watch(subject.person)
@@ -111,7 +111,7 @@ def settle_people(
     surviving = frozenset(work.get(PERSONS, (made.number,)).profile_id for made in regrouped)
     for made in regrouped:
         person = work.get(PERSONS, (made.number,))
-        view = PersonView(work, around.configuration.streams, made.number, person)
+        view = PersonView(work, made.number, person)
         found = carry_over(
             work,
             made.number,

@@ -306,7 +306,7 @@ class MicroBatch:
             self._release(number, person, event_at, position, slot, cell)
         configuration = around.configuration
         cause = Cause("timer", around.position, due, due, (), True)
-        view = PersonView(work, configuration.streams, number, person)
+        view = PersonView(work, number, person)
         found = evaluate(work, number, person, view, configuration.plans.timed, cause, around.ordinals)
         around.rearm_waiting(number, person)
         around.publish(found)
@@ -323,5 +323,5 @@ class MicroBatch:
         folded = fold(work, number, cell, event, configuration.streams.touching(event), configuration.window, around.now)
         plans = configuration.plans.touched(folded.streams, folded.traits, False)
         cause = Cause("event", around.position, around.now, event_at, (event.message_id,), not event.historical)
-        view = PersonView(work, configuration.streams, number, person)
+        view = PersonView(work, number, person)
         around.publish(evaluate(work, number, person, view, plans, cause, around.ordinals))

@@ -66,6 +66,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     overlap_us: int = SECOND // 2
     busy_poll_s: float = 0.005
     idle_poll_s: float = 0.02
+    # So long after the last delivery that was found the sender still counts as busy.
+    busy_s: float = 0.25
     sweep_s: float = 0.05
     put_off_s: float = 1.0
     log_retry_s: float = 0.5
@@ -164,7 +166,7 @@ class Sender:
         loop = asyncio.get_running_loop()
         keeper = asyncio.create_task(self._keep_log())
         watcher = asyncio.create_task(self._wake_on(stop))
-        next_scan = next_sweep = 0.0
+        next_scan = next_sweep = busy_until = 0.0
         try:
             while not stop.is_set():
                 now = loop.time()
@@ -175,7 +177,9 @@ class Sender:
                         self._scan_sweep()
                         await self._forget_applied()
                         next_sweep = loop.time() + self._pace.sweep_s
-                    next_scan = loop.time() + (self._pace.busy_poll_s if self._held else self._pace.idle_poll_s)
+                    if self._held:
+                        busy_until = now + self._pace.busy_s
+                    next_scan = loop.time() + (self._pace.busy_poll_s if now < busy_until else self._pace.idle_poll_s)
                 self._wake.clear()
                 await self._dispatch()
                 await self._sleep(next_scan - loop.time())

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from conosco.rules.condition import Condition, Stream
+from conosco.rules.condition import Condition
 from conosco.rules.evaluate import LeafPlan, Observation, Plan, Rows, plan
 from conosco.rules.explain import walk
 from conosco.rules.streams import Streams
@@ -30,7 +30,7 @@ class SegmentPlan(NamedTuple):
 
 def ready(number: int, key: str, purpose: str, condition: Condition, streams: Streams) -> SegmentPlan:
     """Make a segment ready; its streams must be registered."""
-    made = plan(condition)
+    made = plan(condition, streams.number)
     read = reads(condition)
     spelled = {id(leaf): pointer for pointer, leaf in walk(condition)}
     return SegmentPlan(
@@ -38,7 +38,7 @@ def ready(number: int, key: str, purpose: str, condition: Condition, streams: St
         key,
         purpose,
         made,
-        frozenset(streams.number(stream) for stream in read.streams),
+        frozenset(made.streams),
         read.traits,
         bool(read.namespaces),
         tuple(spelled[id(leaf.leaf)] for leaf in made.leaves),
@@ -50,7 +50,7 @@ class _Nobody:
 
     born_at = 0
 
-    def rows(self, stream: Stream) -> Rows:
+    def rows(self, stream: int) -> Rows:
         """No rows."""
         return Rows((), (), ())
 

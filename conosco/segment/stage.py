@@ -70,7 +70,8 @@ def evaluate(
             _exit(work, number, person, view, made, cause, evaluated)
         elif held is not None:
             _correct(work, number, person, view, made, cause, evaluated)
-        if made.plan.timed:
+        # Time alone never makes a monotone condition true, so only one that holds needs a timer.
+        if made.plan.timed and (holds or not made.plan.monotone):
             next_change = made.plan.next_change(view, cause.now)
             if next_change is not None and (due is None or next_change < due):
                 due = next_change
@@ -164,7 +165,10 @@ def _enter(
     ordinals: Ordinals,
     evaluated: Evaluated,
 ) -> None:
-    at = made.plan.held_since(view, cause.now)
+    if cause.kind == "event":
+        at = made.plan.begun_by(view, cause.event_at, cause.now)
+    else:
+        at = made.plan.held_since(view, cause.now)
     because = _because(made, view, cause, holding=True)
     row = MembershipRow(
         segment=made.key,

@@ -32,7 +32,7 @@ class Chromium:
     def __init__(self, profile: Path) -> None:
         to_browser, self._commands = os.pipe()
         self._answers, from_browser = os.pipe()
-        redirect = 'exec "$0" "$@" 3<&%d 4>&%d' % (to_browser, from_browser)
+        redirect = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'
         self._process = subprocess.Popen(
             ["/bin/bash", "-c", redirect, EXECUTABLE, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
             pass_fds=(to_browser, from_browser),

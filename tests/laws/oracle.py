@@ -82,7 +82,7 @@ def attribute_values(case: Case, spec: Any) -> dict[str, Any]:
     for person in case.everyone():
         found = _attribute(case, person, plain)
         if found:
-            shown = [_exact(value) if isinstance(value, Numeral) else _shown(value) for value in found]
+            shown = [exact_number(value) if isinstance(value, Numeral) else _shown(value) for value in found]
             values[person] = shown[0] if len(shown) == 1 else shown
     return values
 
@@ -161,7 +161,7 @@ def _attribute(case: Case, person: str, spec: Any) -> list[Any]:
         return [Numeral(str((case.true_at - events[-1]["event_at"]) // _DAY))] if events else []
     carried = [list(_values(read(event["properties"]), spec["path"])) for event in events]
     if spec["aggregate"] == "sum":
-        numbers = [_exact(leaf) for leaves in carried for leaf in leaves if isinstance(leaf, Numeral)]
+        numbers = [exact_number(leaf) for leaves in carried for leaf in leaves if isinstance(leaf, Numeral)]
         total = sum((number for number in numbers if number is not None), Fraction(0))
         return [Numeral(_decimal(total))] if _fits(total) else []
     assert spec["aggregate"] == "last"
@@ -180,7 +180,7 @@ def _values(value: Any, path: Sequence[str]) -> Iterator[Any]:
 
 
 def _is_known(value: Any) -> bool:
-    return value is not None and not (isinstance(value, Numeral) and _exact(value) is None)
+    return value is not None and not (isinstance(value, Numeral) and exact_number(value) is None)
 
 
 def _passes(value: Any, spec: Any, now: int) -> bool:
@@ -212,8 +212,8 @@ def _text_passes(value: str, test: str, operand: str, case: bool) -> bool:
     if test == "matches":
         # RE2's $ is the very end of the text.
         pattern = re.sub(r"(?<!\\)\$$", r"\\Z", operand)
-        return re.search(pattern, _key(value, True), re.ASCII | (re.NOFLAG if case else re.IGNORECASE)) is not None
-    left, right = _key(value, case), _key(operand, case)
+        return re.search(pattern, text_key(value, True), re.ASCII | (re.NOFLAG if case else re.IGNORECASE)) is not None
+    left, right = text_key(value, case), text_key(operand, case)
     if test == "contains":
         return right in left
     return left.startswith(right) if test == "starts_with" else left.endswith(right)
@@ -221,7 +221,7 @@ def _text_passes(value: str, test: str, operand: str, case: bool) -> bool:
 
 def _order_passes(value: Any, test: str, operand: Any) -> bool:
     bounds = operand if test == "between" else [operand]
-    read_bound: Any = _moment if isinstance(bounds[0], str) else _exact
+    read_bound: Any = _moment if isinstance(bounds[0], str) else exact_number
     left = read_bound(value)
     rights = [read_bound(bound) for bound in bounds]
     if left is None:
@@ -237,13 +237,13 @@ def _order_passes(value: Any, test: str, operand: Any) -> bool:
 
 def _same(left: Any, right: Any, case: bool) -> bool:
     if isinstance(left, Numeral) and isinstance(right, Numeral):
-        return _exact(left) == _exact(right)
+        return exact_number(left) == exact_number(right)
     if isinstance(left, str) and isinstance(right, str):
-        return _key(left, case) == _key(right, case)
+        return text_key(left, case) == text_key(right, case)
     return isinstance(left, bool) and isinstance(right, bool) and left == right
 
 
-def _key(text: str, case: bool) -> str:
+def text_key(text: str, case: bool) -> str:
     composed = unicodedata.normalize("NFC", text)
     return composed if case else unicodedata.normalize("NFC", composed.casefold())
 
@@ -252,7 +252,7 @@ def _shown(value: Any) -> Any:
     return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
 
 
-def _exact(value: Any) -> Fraction | None:
+def exact_number(value: Any) -> Fraction | None:
     """Six decimals, the even neighbour where it lies in the middle; None if it has more than 32 digits before them."""
     if not isinstance(value, Numeral):
         return None
@@ -289,7 +289,9 @@ def _moment(value: Any) -> int | None:
         whole = datetime(year, month, day, hour, minute, 59 if second == 60 else second, tzinfo=UTC)
     except ValueError:
         return None
-    micros = (whole - datetime(1970, 1, 1, tzinfo=UTC) + extra) // timedelta(microseconds=1) + int((found[10] or "0").ljust(6, "0")[:6])
+    micros = (whole - datetime(1970, 1, 1, tzinfo=UTC) + extra) // timedelta(microseconds=1) + int(
+        (found[10] or "0").ljust(6, "0")[:6]
+    )
     zone = found[11] or "Z"
     if zone not in ("Z", "z"):
         digits = zone[1:].replace(":", "")

@@ -201,13 +201,13 @@ INNER_VIEWS: Final = {
     "identifiers_now": _current(IDENTIFIERS) + " WHERE profile_id <> ''",
     # A trait is the observation that wins among all identifiers of a person; JSON null makes it absent.
     "declared_traits": (
-        "SELECT profile_id, name, value, 'declared' AS kind, source_id, observed_at FROM ("
+        "SELECT profile_id, name, won.value AS value, 'declared' AS kind, won.source_id AS source_id, "
+        "won.observed_at AS observed_at FROM ("
         "SELECT i.profile_id, o.name, arg_max({'value': o.value, 'source_id': o.source_id, 'observed_at': o.event_at}, "
-        "row(o.priority, o.event_at, o.source_id, o.message_id)) AS winner, "
-        "winner.value AS value, winner.source_id AS source_id, winner.observed_at AS observed_at "
+        "row(o.priority, o.event_at, o.source_id, o.message_id)) AS won "
         "FROM store.observations AS o "
         "JOIN store.identifiers_now AS i ON o.home_namespace = i.namespace AND o.home_value = i.value "
-        "GROUP BY i.profile_id, o.name) WHERE value <> 'null'"
+        "GROUP BY i.profile_id, o.name) WHERE won.value <> 'null'"
     ),
 }
 DOCUMENTED_VIEWS: Final = {

@@ -104,9 +104,9 @@ class DuckWarehouse:
                 cursor.execute("BEGIN TRANSACTION READ ONLY")
                 as_of = _progress(cursor)[1]
                 cursor.execute(statement, list(params))
-                cursor = _without_zones(cursor, sql, params)
-                columns = tuple(str(described[0]) for described in cursor.description)
-                return Answer(columns=columns, rows=_fetch(cursor, max_rows), as_of=as_of)
+                result = _without_zones(cursor, sql, params)
+                columns = tuple(str(described[0]) for described in result.description)
+                return Answer(columns=columns, rows=_fetch(result, max_rows), as_of=as_of)
             except duckdb.InterruptException:
                 raise QueryFailed("query_timeout", seconds=round(timeout_s)) from None
             except duckdb.OutOfMemoryException:
@@ -238,12 +238,12 @@ class DuckWarehouse:
     @contextlib.contextmanager
     def _repairing(self) -> Iterator[None]:
         """Open the file again, or begin anew, if DuckDB reports that the database cannot go on."""
+        broken = self._root
         try:
             yield
         except duckdb.Error as error:
             if not _is_broken(error):
                 raise
-            broken = self._root
             with self._exclusively():
                 if self._root is broken:
                     broken.close()

@@ -55,6 +55,7 @@ class SqliteLog:
         self._segment_bytes = segment_bytes
         self._writing = threading.Lock()
         self._reading = threading.Lock()
+        self._closed = False
         self._noted_s: float | None = None
         # Positions that were handed out before must never be handed out again, even if their rows were lost.
         self._floor = self._read_note() or _START
@@ -188,8 +189,11 @@ class SqliteLog:
                 file.close()
 
     def close(self) -> None:
-        """Write the note and release files."""
+        """Write the note and release files; closing again is no error."""
         with self._writing, self._reading:
+            if self._closed:
+                return
+            self._closed = True
             tail = self._writer.tail()[1]
             if tail.position >= self._floor.position:
                 self._keep_note(tail, at_once=True)

@@ -256,5 +256,4 @@ class SqliteState:
         with self._using, self._checkpointing:
             if self._checkpointer is not None:
                 self._checkpointer.close()
-            roll_back(self._connection)
             self._connection.close()

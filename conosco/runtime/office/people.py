@@ -43,7 +43,7 @@ from conosco.profile.stage import profile_id_of
 from conosco.profile.view import PersonView
 from conosco.rules.compile import attribute_values, people
 from conosco.rules.condition import AttributeTest, Condition, Did, IdentifierTest, Leaf, TraitTest
-from conosco.rules.evaluate import attribute_value, count_at, plan
+from conosco.rules.evaluate import NumberOf, attribute_value, count_at, plan
 from conosco.rules.explain import sentence, sentence_of, walk
 from conosco.rules.values import at_path
 from conosco.runtime.bootstrap import INSTALLATION_SECRET, random_id, required_secret
@@ -163,7 +163,7 @@ class PeopleDesk:
 
     def _view(self, found: _Found) -> PersonView:
         assert found.row is not None
-        return PersonView(Work(self._reading.state), self._reading.configuration().streams, found.number, found.row)
+        return PersonView(Work(self._reading.state), found.number, found.row)
 
     async def _also_known_as(self, found: _Found) -> list[str]:
         """Profile ids that other identifiers of the person once anchored: they lead here now."""
@@ -191,8 +191,9 @@ class PeopleDesk:
                     message_id=winner.message_id,
                 )
             )
+        number_of = self._reading.configuration().streams.number
         for key, spec in self._reading.configuration().attributes.items():
-            value = attribute_value(spec, view, found.true_at)
+            value = attribute_value(spec, view.rows(number_of(spec.stream)), found.true_at)
             if value is not None:
                 traits.append(TraitValue(name=key, value=value, kind="computed", observed_at=spell_moment(found.true_at)))
         return traits
@@ -295,12 +296,13 @@ class PeopleDesk:
         return Explanation(member=member, conditions=conditions, sentence=sentence(condition), as_of=found.known_at)
 
     def _explain_now(self, found: _Found, condition: Condition) -> tuple[bool, list[ExplainedCondition]]:
-        view, made = self._view(found), plan(condition)
+        number_of = self._reading.configuration().streams.number
+        view, made = self._view(found), plan(condition, number_of)
         by_leaf = {id(leaf.leaf): leaf for leaf in made.leaves}
         conditions = [
             ExplainedCondition(
                 condition=sentence_of(leaf),
-                value=_value_now(leaf, view, found.true_at),
+                value=_value_now(leaf, view, number_of, found.true_at),
                 met=by_leaf[id(leaf)].holds(view, found.true_at),
             )
             for _, leaf in walk(condition)
@@ -396,13 +398,13 @@ def _entry(row: tuple[Any, ...]) -> TimelineEntry:
     )
 
 
-def _value_now(leaf: Leaf, view: PersonView, now: int) -> Any:
+def _value_now(leaf: Leaf, view: PersonView, number_of: NumberOf, now: int) -> Any:
     """What the person has where a condition looks."""
     match leaf:
         case Did(stream=stream, within=within):
-            return count_at(view.rows(stream), now, within)
+            return count_at(view.rows(number_of(stream)), now, within)
         case AttributeTest(spec=spec):
-            return attribute_value(spec, view, now)
+            return attribute_value(spec, view.rows(number_of(spec.stream)), now)
         case IdentifierTest(namespace=namespace):
             return [value for known, value, _ in view.identifiers() if known == namespace]
         case TraitTest(path=path):

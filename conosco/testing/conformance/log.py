@@ -147,6 +147,11 @@ class LogSuite:
             assert [at[place.position] for place in appended] == expected
             assert all(second.position == first.position + 1 for first, second in zip(appended[::3], appended[1::3], strict=True))
 
+    def test_closing_twice_is_no_error(self, door: Log) -> None:
+        door.append([draft("a")])
+        door.close()
+        door.close()
+
 
 class DurableLogSuite(LogSuite):
     """Promises of a Log that outlives its process. Give it ``opener`` too: makes a door on one log, in any process."""

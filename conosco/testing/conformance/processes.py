@@ -25,9 +25,10 @@ def draft(text: str) -> Draft:
 
 
 def append_in_turns(opener: Opener, name: str, count: int, link: Connection) -> None:
-    """Append records ``name-0``, ``name-1``, ... one call each; send each position as soon as it is acknowledged."""
+    """When told to, append records ``name-0``, ``name-1``, ... one call each; send each position once acknowledged."""
     log = opener()
     link.send(0)
+    link.recv()
     for number in range(count):
         link.send(log.append([draft(f"{name}-{number}")])[0].position)
     log.close()
@@ -40,12 +41,16 @@ def run_appenders(opener: Opener, names: list[str], count: int) -> dict[str, lis
     links: dict[str, Connection] = {}
     running = []
     for name in names:
-        links[name], theirs = context.Pipe(duplex=False)
+        links[name], theirs = context.Pipe()
         process = context.Process(target=append_in_turns, args=(opener, name, count, theirs), daemon=True)
         process.start()
         theirs.close()
         running.append(process)
-    positions = {name: [link.recv() for _ in range(count + 1)][1:] for name, link in links.items()}
+    # Only when all are ready does the first one begin, so that they are in one another's way.
+    for act in (Connection.recv, _go):
+        for link in links.values():
+            act(link)
+    positions = {name: [link.recv() for _ in range(count)] for name, link in links.items()}
     for process in running:
         process.join(30)
     return positions
@@ -54,11 +59,13 @@ def run_appenders(opener: Opener, names: list[str], count: int) -> dict[str, lis
 def kill_appender(opener: Opener, name: str, acknowledged: int) -> list[int]:
     """Kill -9 a process that appends without pause, after so many acknowledgements; returns every position it was given."""
     context = multiprocessing.get_context("spawn")
-    mine, theirs = context.Pipe(duplex=False)
+    mine, theirs = context.Pipe()
     process = context.Process(target=append_in_turns, args=(opener, name, 1_000_000, theirs), daemon=True)
     process.start()
     theirs.close()
-    positions = [mine.recv() for _ in range(acknowledged + 1)]
+    mine.recv()
+    _go(mine)
+    positions = [mine.recv() for _ in range(acknowledged)]
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join(30)
@@ -68,4 +75,8 @@ def kill_appender(opener: Opener, name: str, acknowledged: int) -> list[int]:
             positions.append(mine.recv())
     except (EOFError, OSError):
         mine.close()
-    return positions[1:]
+    return positions
+
+
+def _go(link: Connection) -> None:
+    link.send(0)

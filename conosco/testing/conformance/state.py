@@ -161,6 +161,11 @@ class StateSuite:
             new.begin(2)
         new.close()
 
+    def test_closing_twice_is_no_error(self, door: State) -> None:
+        write(door, META, {("a",): b"1"})
+        door.close()
+        door.close()
+
 
 _KEYS: dict[str, st.SearchStrategy[Key]] = {
     "int": st.tuples(st.integers(-5, 5)),

@@ -24,6 +24,13 @@ VALUES = (
     '[5,"IT"]', "[[12],[null,[true]]]", '["PL","it",{}]', "[1e400,7]", '[{"y":"IT"},{"y":5},"IT"]', '{"y":"IT","z":[1,2]}',
     '{"y":{"z":12}}', '[{"y":[{"z":"pl"}]},{"z":3}]', '{"0":"IT","*":5}',
 )  # fmt: skip
+# Half of all values and tests are of these, so that they meet.
+COMMON_VALUES = ('"IT"', '"it"', "5", "12", "50", '"2026-01-05"', "true")
+COMMON_TESTS: tuple[dict[str, Any], ...] = (
+    {"test": "is", "value": "it"}, {"test": "is_not", "value": "IT", "case": True}, {"test": "in", "value": ["IT", 5, True]},
+    {"test": "not_in", "value": ["IT", 12]}, {"test": "at_least", "value": 5}, {"test": "less_than", "value": 50},
+    {"test": "between", "value": [3, 20]}, {"test": "starts_with", "value": "i"}, {"test": "exists"}, {"test": "before_last", "value": "1d"},
+)  # fmt: skip
 # Names as they are asked for; most events and people have the first.
 NAMES = ("v", "v", "v", "v", "v", "a.b", "~1", "0", "*", 'q"/\\')
 PATHS = ([], [], [], [], [], ["y"], ["z"], ["y", "z"], ["0"])
@@ -77,7 +84,7 @@ def _random_event(random: Random, identifiers: Sequence[tuple[str, str]], number
     kind = random.choice(("track", "track", "track", "identify", "identify", "page"))
     names = [name for name in dict.fromkeys(NAMES) if random.random() < (0.9 if name == "v" else 0.2)]
     # Now and then a name is given twice.
-    members = [f"{json.dumps(name)}:{random.choice(VALUES)}" for name in (names if random.random() < 0.9 else names * 2)]
+    members = [f"{json.dumps(name)}:{_random_value(random)}" for name in (names if random.random() < 0.9 else names * 2)]
     body = "{" + ",".join(members) + "}"
     return {
         "position": random.randrange(1, 20),
@@ -92,6 +99,10 @@ def _random_event(random: Random, identifiers: Sequence[tuple[str, str]], number
         "properties": "{}" if kind == "identify" else body,
         "traits": body if kind == "identify" else "{}",
     }
+
+
+def _random_value(random: Random) -> str:
+    return random.choice(random.choice((COMMON_VALUES, VALUES)))
 
 
 def random_attribute(random: Random) -> dict[str, Any]:
@@ -116,14 +127,14 @@ def random_condition(random: Random, world: World, depth: int = 3) -> dict[str, 
             return {"kind": "not", "of": random_condition(random, world, depth - 1)}
         return {"kind": kind, "of": [random_condition(random, world, depth - 1) for _ in range(random.randrange(4))]}
     choices: list[Callable[[], dict[str, Any]]] = [
-        lambda: {"kind": "trait", "path": _random_path(random), **random_test(random)},
+        lambda: {"kind": "trait", "path": _random_path(random), **_meeting_test(random)},
         lambda: {"kind": "did", **_random_did(random)},
         lambda: {"kind": "did", **_random_did(random)},
-        lambda: {"kind": "attribute", "key": random.choice(sorted(world.attributes)), **random_test(random)},
+        lambda: {"kind": "attribute", "key": random.choice(sorted(world.attributes)), **_meeting_test(random)},
         lambda: {
             "kind": "identifier",
             "namespace": random.choice(NAMESPACES),
-            **(random_test(random) if random.random() < 0.5 else {}),
+            **(_meeting_test(random) if random.random() < 0.5 else {}),
         },
     ]
     if world.segments:
@@ -145,11 +156,15 @@ def _random_did(random: Random) -> dict[str, Any]:
 
 
 def _random_filter(random: Random) -> dict[str, Any]:
-    return {"path": _random_path(random), **random_test(random)}
+    return {"path": _random_path(random), **_meeting_test(random)}
 
 
 def _random_path(random: Random) -> list[str]:
     return [random.choice(NAMES), *random.choice(PATHS)]
+
+
+def _meeting_test(random: Random) -> dict[str, Any]:
+    return random_test(random) if random.random() < 0.5 else random.choice(COMMON_TESTS)
 
 
 def random_test(random: Random) -> dict[str, Any]:
