@@ -31,12 +31,14 @@ BODY_CODES: Final = (
 Status = Literal["stored", "rejected", "refused"]
 
 _WRITE_KEY: Final = frozenset({"writeKey"})
-_BATCH_LEVEL: Final = frozenset({"batch", "writeKey"})
 _BOM: Final = b"\xef\xbb\xbf"
 _OBJECT: Final = ord("{")
+_ARRAY: Final = ord("[")
 # The fast decoder makes an object of each element and member: bodies larger than this get it only if they have few.
 _FAST_BYTES_MAX: Final = 1 << 20
 _FAST_COMMA_BYTES: Final = 24
+# What the splitter looks into one by one: more than any honest body has, and few enough to be passed in a second.
+_CONTAINERS_MAX: Final = 250_000
 
 
 class EventStatus(msgspec.Struct, frozen=True, gc=False):
@@ -221,25 +223,30 @@ def _take_batch_by_hand(body: bytes) -> _Taken:
     if body[start] != _OBJECT:
         raise refuse("not_an_object", status=400)
     values: dict[str | None, bytes] = {}
-    batch_start = -1
+    shared: list[bytes] = []
+    batch_start = start
     for member in members(body, start):
         if member.name == "batch":
             batch_start = member.value_start
-        elif member.name in {"writeKey", "sentAt"}:
+        elif member.name != "writeKey":
+            shared.append(body[member.start : member.end])
+        if member.name in {"writeKey", "sentAt"}:
             values[member.name] = body[member.value_start : member.end]
-    if batch_start < 0 or body[batch_start : batch_start + 1] != b"[":
+    if body[batch_start] != _ARRAY:
         raise refuse("missing_batch", status=400)
     raws = list(islice(elements(body, batch_start), EVENTS_MAX + 1))
     _check_count(len(raws))
     return _Taken(
         raws,
-        cut_members(body, start, _BATCH_LEVEL),
+        b"{" + b",".join(shared) + b"}",
         read_text(values.get("sentAt", b"")),
         read_text(values.get("writeKey", b"")),
     )
 
 
 def _document(body: bytes) -> tuple[int, int]:
+    if body.count(b"{") + body.count(b"[") > _CONTAINERS_MAX:
+        raise refuse("body_too_large", status=413, limit=BODY_BYTES_MAX)
     try:
         return check_document(body)
     except Malformed:

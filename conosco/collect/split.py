@@ -37,14 +37,12 @@ class Malformed(Exception):
 
 
 class Member(NamedTuple):
-    """A member of an object: its name (None if it cannot be read as text), where it and its value lie, and in the last
-    one where the object ends."""
+    """A member of an object: its name (None if it cannot be read as text) and where it and its value lie."""
 
     name: str | None
     start: int
     value_start: int
     end: int
-    object_end: int | None
 
 
 def skip_value(body: bytes, start: int) -> int:
@@ -86,14 +84,9 @@ def check_document(body: bytes) -> tuple[int, int]:
     """Where the one value of a whole document starts and ends. Raises Malformed unless the body is exactly that."""
     start = skip_space(body, 0)
     end = skip_value(body, start)
-    check_rest(body, end)
-    return start, end
-
-
-def check_rest(body: bytes, end: int) -> None:
-    """Raises Malformed unless nothing but white space follows."""
     if skip_space(body, end) != len(body):
         raise Malformed
+    return start, end
 
 
 def members(body: bytes, start: int = 0) -> Iterator[Member]:
@@ -107,35 +100,29 @@ def members(body: bytes, start: int = 0) -> Iterator[Member]:
         if key is None or colon is None:
             raise Malformed
         end = skip_value(body, colon.end())
+        yield Member(read_text(key[0]), at, colon.end(), end)
         after = _AFTER_IN_OBJECT.match(body, end)
         if after is None:
             raise Malformed
-        last = after[1] is None
-        yield Member(read_text(key[0]), at, colon.end(), end, after.end() if last else None)
-        if last:
+        if after[1] is None:
             return
         at = skip_space(body, after.end())
 
 
-def elements(body: bytes, start: int, count_max: int) -> tuple[list[bytes], int]:
-    """The bytes of each element of the array that begins at ``start``, and its end.
-
-    Raises Malformed where the JSON ends to be such; stops after ``count_max`` elements, so that one more tells of too many.
-    """
-    found: list[bytes] = []
+def elements(body: bytes, start: int = 0) -> Iterator[bytes]:
+    """The bytes of each element of the array that begins at ``start``. Raises Malformed where the JSON ends to be such."""
     at = skip_space(body, start + 1)
     if body[at : at + 1] == b"]":
-        return found, at + 1
-    while len(found) < count_max:
+        return
+    while True:
         end = skip_value(body, at)
-        found.append(body[at:end])
+        yield body[at:end]
         after = _AFTER_IN_ARRAY.match(body, end)
         if after is None:
             raise Malformed
         if after[1] is None:
-            return found, after.end()
+            return
         at = skip_space(body, after.end())
-    return found, at
 
 
 def cut_members(body: bytes, start: int, names: frozenset[str]) -> bytes:

@@ -69,8 +69,15 @@ def _decimal(text: str) -> Decimal:
 
 
 _EXACT: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=_decimal)
-# Whole numbers longer than the decoder takes. Strings are matched too, so that digits inside them are passed over.
-_LONG_WHOLE = re.compile(rb'"(?:[^"\\]|\\.)*+"|-?[0-9]{4301,}+(?![.eE])')
+# Strings and numbers, each as a whole, so that nothing is looked at twice; group 1 is what makes a number not whole.
+_STRING_OR_NUMBER = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?[0-9]++([.eE][0-9eE+-]*+)?+')
+# The longest whole number that the decoder takes.
+_WHOLE_DIGITS_MAX = 4_300
+
+
+def _lengthen(found: re.Match[bytes]) -> bytes:
+    text = found[0]
+    return text + b".0" if len(text) > _WHOLE_DIGITS_MAX and text[0] != ord('"') and not found[1] else text
 
 
 def read_json(raw: bytes) -> Any:
@@ -81,4 +88,4 @@ def read_json(raw: bytes) -> Any:
     try:
         return _EXACT.decode(raw)
     except msgspec.ValidationError:
-        return _EXACT.decode(_LONG_WHOLE.sub(lambda found: found[0] if found[0][:1] == b'"' else found[0] + b".0", raw))
+        return _EXACT.decode(_STRING_OR_NUMBER.sub(_lengthen, raw))

@@ -168,9 +168,9 @@ class _Persons:
         if self._are_strangers(one, other):
             return "manual_different"
         here, there = self._counts[one], self._counts[other]
-        for place in sorted(here.keys() & there.keys()):
-            if here[place] + there[place] > self._caps[place].most:
-                return self._caps[place].refusal
+        broken = [place for place in here if place in there and here[place] + there[place] > self._caps[place].most]
+        if broken:
+            return self._caps[min(broken)].refusal
         self._unite(one, other)
         return None
 
@@ -189,6 +189,8 @@ class _Persons:
         return place
 
     def _are_strangers(self, one: int, other: int) -> bool:
+        if not self._strangers:
+            return False
         here, there = self._strangers.get(one), self._strangers.get(other)
         if not here or not there:
             return False

@@ -63,6 +63,7 @@ class Revision:
         self._book: Rulebook = rulebook(rules)
         self._position = position
         self._touched: dict[int, ComponentRow] = {}
+        self._fresh: set[int] = set()
         self._moved: dict[int, _Moved] = {}
         self._told: dict[tuple[int, bool], _Told] = {}
         self._before: dict[int, tuple[int, ...]] = {}
@@ -108,6 +109,7 @@ class Revision:
             self._touch(component).members.append(member)
         row = IdentifierRow(number=number, component=component, sighted_at=sighted_at)
         self._work.put(IDENTIFIERS, identifier, row)
+        self._fresh.add(number)
         self._moved[number] = _Moved(member, 0, LATEST)
         return End(identifier, row)
 
@@ -151,7 +153,9 @@ class Revision:
             if hub is not None:
                 self._link_to_hub(hub, left, right, at, evidence, previous_id)
                 return
-        known = self._find(left, right, kind, link_id, previous_id)
+        # What came with this very event or command has no link of this kind yet.
+        is_fresh = left.row.number in self._fresh or right.row.number in self._fresh
+        known = None if is_fresh else self._find(left, right, kind, link_id, previous_id)
         if known is not None:
             if not is_earlier(known, at, evidence):
                 return
@@ -160,7 +164,7 @@ class Revision:
             self._tell(known, left.identifier, right.identifier)
         else:
             fresh = self._new_link(left, right, kind, at, evidence, link_id, previous_id)
-            if not link_id and left.row.component == right.row.component:
+            if not is_fresh and not link_id and left.row.component == right.row.component:
                 fresh.retracted_position = _retracted_position(fresh, self._component(left.row.component).links)
             component = self._connect(left.row, right.row)
             component.links.append(fresh)
@@ -401,9 +405,11 @@ class Revision:
     def finish(self, end: End) -> Resolution:
         """Settle the persons of everything touched, write the components, and say whose ``end`` is now."""
         for number, component in self._touched.items():
+            members = component.members
             if component.plain and self._cannot_bind(component):
-                anchor = component.members[self._book.anchor(component.members)].number
-                self._assign(component.members, [anchor] * len(component.members))
+                anchor = members[self._book.anchor(members)].number
+                if any(member.person != anchor for member in members):
+                    self._assign(members, [anchor] * len(members))
                 self._work.put(COMPONENTS, (number,), component)
             else:
                 self._settle(number, component)
@@ -459,7 +465,7 @@ class Revision:
                 before.setdefault(member.person, []).append(member.number)
             if person:
                 after.setdefault(person, []).append(member.number)
-            if member.person != person or member.number in self._moved:
+            if member.person != person:
                 self._moved.setdefault(member.number, _Moved(member, member.person, member.first_seen_at))
                 member.person = person
                 key = (member.namespace, member.value)
@@ -493,13 +499,15 @@ class Revision:
                     return False
         if not book.hubs or len(component.links) <= book.hub_min:
             return True
-        namespaces = {member.number: member.namespace for member in component.members}
-        partners: dict[int, set[int]] = {}
+        counts.clear()
         for link in component.links:
-            for weak, strong in ((link.left, link.right), (link.right, link.left)):
-                if namespaces[weak] in book.hubs and book.is_weaker(namespaces[weak], namespaces[strong]):
-                    partners.setdefault(weak, set()).add(strong)
-        return all(len(strong) <= book.hubs[namespaces[weak]] for weak, strong in partners.items())
+            counts[link.left] = counts.get(link.left, 0) + 1
+            counts[link.right] = counts.get(link.right, 0) + 1
+        # No value has more stronger partners than links.
+        return not any(
+            member.namespace in book.hubs and counts.get(member.number, 0) > book.hubs[member.namespace]
+            for member in component.members
+        )
 
     # Telling
 

@@ -41,7 +41,7 @@ def resolve(work: Work, event: Event, rules: IdentityRules) -> Resolution:
     person = _person_if_nothing_new(work, event)
     if person != _NOBODY:
         return Resolution(person=person)
-    usable = [identifier for identifier in event.identifiers if not rules.is_blocked(identifier.value)]
+    usable = list(dict.fromkeys(identifier for identifier in event.identifiers if not rules.is_blocked(identifier.value)))
     if not usable:
         raise ValueError(f"the event at {event.position}/{event.slot} has no usable identifier")
     revision = Revision(work, rules, event.position)

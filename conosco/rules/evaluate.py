@@ -87,6 +87,7 @@ class LeafPlan(NamedTuple):
     """A leaf made ready: its three answers, and what kind of change can make it true.
 
     ``monotone``: more events can only make it true, never false. ``timed``: time alone can change it.
+    ``stream``: the number of the stream it reads, if it reads one.
     """
 
     leaf: Leaf
@@ -95,6 +96,7 @@ class LeafPlan(NamedTuple):
     next_change: Callable[[View, int], int | None]
     monotone: bool
     timed: bool
+    stream: int | None = None
 
 
 class Plan(NamedTuple):
@@ -149,18 +151,8 @@ def plan(condition: Condition, number_of: NumberOf) -> Plan:
         tuple(leaves),
         monotone=_positive(condition) and all(leaf.monotone for leaf in leaves),
         timed=any(leaf.timed for leaf in leaves),
-        streams=tuple(sorted({number_of(stream) for leaf in leaves if (stream := _stream_of(leaf.leaf)) is not None})),
+        streams=tuple(sorted({leaf.stream for leaf in leaves if leaf.stream is not None})),
     )
-
-
-def _stream_of(leaf: Leaf) -> Stream | None:
-    match leaf:
-        case Did(stream=stream):
-            return stream
-        case AttributeTest(spec=spec):
-            return spec.stream
-        case _:
-            return None
 
 
 def _positive(condition: Condition) -> bool:
@@ -279,6 +271,7 @@ def _did(leaf: Did, stream: int) -> LeafPlan:
         next_change,
         monotone=most is None,
         timed=within is not None,
+        stream=stream,
     )
 
 
@@ -339,7 +332,7 @@ def _attribute(leaf: AttributeTest, stream: int) -> LeafPlan:
 
     growing = leaf.test.name in ("at_least", "more_than") and spec.aggregate == "count"
     timed = within is not None or spec.aggregate in ("days_since", "last")
-    return LeafPlan(leaf, holds, changes, next_change, monotone=growing, timed=timed)
+    return LeafPlan(leaf, holds, changes, next_change, monotone=growing, timed=timed, stream=stream)
 
 
 def _trait(leaf: TraitTest) -> LeafPlan:

@@ -87,10 +87,13 @@ def evaluate_segments(subject: Subject, around: Surroundings) -> Outcome | None:
         found = settle_people(subject.regrouped, subject.gone, subject.folded.streams, subject.folded.traits, around, cause)
         subject.changes, subject.versions = found.changes, found.versions
         return None
-    plans = around.configuration.plans.touched(subject.folded.streams, subject.folded.traits, bool(resolution.identifier_changes))
-    if plans:
+    folded, seen_anew = subject.folded, bool(resolution.identifier_changes)
+    if folded.streams or folded.traits or seen_anew:
         person = around.work.get(PERSONS, (subject.person,))
         view = PersonView(around.work, subject.person, person)
+        plans = around.configuration.plans.changed(
+            view, folded.streams, folded.traits, seen_anew, cause.event_at, around.now
+        )
         found = evaluate(around.work, subject.person, person, view, plans, cause, around.ordinals)
         subject.changes, subject.versions = found.changes, found.versions
     around.watch(subject.person)

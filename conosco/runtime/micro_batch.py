@@ -27,6 +27,7 @@ from conosco.ports.tables import (
     PERSONS,
     QUARANTINE,
     TIMERS,
+    TRAITS,
     MetaRow,
     PersonRow,
     QuarantineRow,
@@ -127,6 +128,8 @@ class MicroBatch:
         homes = {(row.person, row.number) for event in events if (row := found.get(event.home)) is not None and row.person}
         work.prefetch(PERSONS, list({(person,) for person, _ in homes}))
         work.prefetch(CELLS, list(homes))
+        if around.configuration.plans.reads_traits:
+            work.prefetch(TRAITS, list(homes))
 
     def _understand(self, record: Record) -> list[Event | Rejected]:
         source = self._around.configuration.definitions_by_id.get(record.source_id)
@@ -321,7 +324,7 @@ class MicroBatch:
             return
         configuration = around.configuration
         folded = fold(work, number, cell, event, configuration.streams.touching(event), configuration.window, around.now)
-        plans = configuration.plans.touched(folded.streams, folded.traits, False)
         cause = Cause("event", around.position, around.now, event_at, (event.message_id,), not event.historical)
         view = PersonView(work, number, person)
+        plans = configuration.plans.changed(view, folded.streams, folded.traits, False, event_at, around.now)
         around.publish(evaluate(work, number, person, view, plans, cause, around.ordinals))

@@ -1,10 +1,11 @@
 """Live segments made ready, indexed by what they read: an event touches only the segments that it can change."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from conosco.rules.condition import Condition
-from conosco.rules.evaluate import LeafPlan, Observation, Plan, Rows, plan
+from conosco.rules.condition import Condition, Did
+from conosco.rules.evaluate import LeafPlan, Observation, Plan, Rows, View, plan
 from conosco.rules.explain import walk
 from conosco.rules.streams import Streams
 from conosco.rules.usage import reads
@@ -63,41 +64,105 @@ class _Nobody:
         return ()
 
 
+class _StreamIndex:
+    """The segments that read one stream, by the counts at which an event can turn one of their conditions.
+
+    ``windows``: (window, {count after the event: segments}); a window of None means all time.
+    """
+
+    def __init__(self, number: int, plans: Sequence[SegmentPlan]) -> None:
+        always: dict[int, SegmentPlan] = {}
+        turning: dict[int | None, dict[int, dict[int, SegmentPlan]]] = {}
+        for made in plans:
+            for leaf in made.plan.leaves:
+                if leaf.stream != number:
+                    continue
+                if isinstance(leaf.leaf, Did):
+                    counts = turning.setdefault(leaf.leaf.within, {})
+                    ends = () if leaf.leaf.most is None else (leaf.leaf.most + 1,)
+                    for count in (leaf.leaf.least, *ends):
+                        counts.setdefault(count, {})[made.number] = made
+                else:
+                    always[made.number] = made
+        self.all = tuple(plans)
+        self.always = tuple(always.values())
+        self.windows = tuple(
+            (within, {count: tuple(found.values()) for count, found in counts.items()}) for within, counts in turning.items()
+        )
+
+    def turned(self, rows: Rows, event_at: int, now: int) -> Iterable[SegmentPlan]:
+        """The segments that an event, just inserted into the stream, may have changed.
+
+        An event that is the newest of its stream, and since which nothing left a window, changes an answer only where it
+        brought the count to a threshold. Any other event may have moved the start of a stretch too: then all are asked.
+        """
+        times = rows.times
+        if not times or times[-1] > event_at:
+            return self.all
+        turned: list[SegmentPlan] = list(self.always)
+        for within, counts in self.windows:
+            if within is None:
+                count = len(times) + rows.base_count
+            else:
+                expired = bisect_right(times, now - within)
+                if expired == len(times) or bisect_right(times, event_at - within) != expired:
+                    return self.all
+                count = len(times) - expired
+            turned.extend(counts.get(count, ()))
+        return turned
+
+
 class SegmentPlans:
     """All live segments of a workspace. Replaced as a whole when a definition changes."""
 
     def __init__(self, plans: Iterable[SegmentPlan]) -> None:
-        self.all = tuple(sorted(plans))
+        self.all = tuple(sorted(plans, key=lambda made: made.number))
         self.by_number = {made.number: made for made in self.all}
         self.timed = tuple(made for made in self.all if made.plan.timed)
-        self._by_stream: dict[int, tuple[SegmentPlan, ...]] = {}
-        self._by_trait: dict[str, tuple[SegmentPlan, ...]] = {}
-        self._by_identifier = tuple(made for made in self.all if made.identifiers)
         # What holds of someone of whom nothing is known must be asked as soon as a person appears.
         self.newborn = tuple(made for made in self.all if made.plan.holds(_Nobody(), 0))
+        self._by_trait: dict[str, tuple[SegmentPlan, ...]] = {}
+        self._by_identifier = tuple(made for made in self.all if made.identifiers)
+        readers: dict[int, list[SegmentPlan]] = {}
         for made in self.all:
             for stream in made.streams:
-                self._by_stream[stream] = (*self._by_stream.get(stream, ()), made)
+                readers.setdefault(stream, []).append(made)
             for name in made.traits:
                 self._by_trait[name] = (*self._by_trait.get(name, ()), made)
+        self._by_stream = {stream: _StreamIndex(stream, found) for stream, found in readers.items()}
 
-    def touched(self, streams: tuple[int, ...], traits: tuple[str, ...], identifiers: bool) -> tuple[SegmentPlan, ...]:
-        """The segments that read any of these, each once, in order of their numbers."""
-        if len(streams) == 1 and not traits and not identifiers:
-            return self._by_stream.get(streams[0], ())
-        return self._collect((), streams, traits, identifiers)
+    @property
+    def reads_traits(self) -> bool:
+        """Whether any segment reads traits, so that they are worth reading ahead."""
+        return bool(self._by_trait)
 
-    def first(self, streams: tuple[int, ...], traits: tuple[str, ...]) -> tuple[SegmentPlan, ...]:
-        """The segments that a new person can be in, given what the first event touched."""
-        return self._collect(self.newborn, streams, traits, True)
-
-    def _collect(
-        self, base: tuple[SegmentPlan, ...], streams: tuple[int, ...], traits: tuple[str, ...], identifiers: bool
+    def changed(
+        self,
+        view: View,
+        streams: tuple[int, ...],
+        traits: tuple[str, ...],
+        identifiers: bool,
+        event_at: int,
+        now: int,
     ) -> tuple[SegmentPlan, ...]:
-        found = {made.number: made for made in base}
-        found.update((made.number, made) for stream in streams for made in self._by_stream.get(stream, ()))
+        """The segments that an event may have changed, each once, in order of their numbers."""
+        found: dict[int, SegmentPlan] = {}
+        for stream in streams:
+            index = self._by_stream.get(stream)
+            if index is not None:
+                found.update((made.number, made) for made in index.turned(view.rows(stream), event_at, now))
         for name in traits:
             found.update((made.number, made) for made in self._by_trait.get(name, ()))
         if identifiers:
             found.update((made.number, made) for made in self._by_identifier)
+        return tuple(found[number] for number in sorted(found)) if len(found) > 1 else tuple(found.values())
+
+    def first(self, streams: tuple[int, ...], traits: tuple[str, ...]) -> tuple[SegmentPlan, ...]:
+        """The segments that a new person can be in, given what the first event touched."""
+        found = {made.number: made for made in (*self.newborn, *self._by_identifier)}
+        for stream in streams:
+            index = self._by_stream.get(stream)
+            found.update((made.number, made) for made in (index.all if index is not None else ()))
+        for name in traits:
+            found.update((made.number, made) for made in self._by_trait.get(name, ()))
         return tuple(found[number] for number in sorted(found))

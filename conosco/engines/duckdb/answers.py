@@ -8,19 +8,16 @@ from decimal import Decimal
 from typing import Any, Final
 
 _UNCHANGED: Final = frozenset("BIGINT INTEGER SMALLINT TINYINT UBIGINT UINTEGER USMALLINT UTINYINT BOOLEAN VARCHAR JSON".split())
-_WORD: Final = 64
 
 
 def outside(value: Any) -> Any:
-    """One value. Decimals and long integers stay exact: as int or float where those say the same, else as Decimal.
+    """One value. Decimals stay exact: as int or float where those say the same, else as Decimal.
 
     A number that JSON cannot say (NaN, infinity) is None; bytes are base64, durations ISO 8601 in seconds.
     """
     match value:
-        case None | str() | bool():
+        case None | str() | int():
             return value
-        case int():
-            return value if value.bit_length() < _WORD else Decimal(value)
         case float():
             return value if math.isfinite(value) else None
         case Decimal():
@@ -71,6 +68,6 @@ def _size(value: Any) -> int:
 
 def _number(value: Decimal) -> int | float | Decimal:
     if value == (whole := int(value)):
-        return whole if whole.bit_length() < _WORD else Decimal(whole)
+        return whole
     near = float(value)
     return near if Decimal(repr(near)) == value else value

@@ -12,7 +12,7 @@ import duckdb
 import msgspec
 
 from conosco.engines.duckdb.answers import rows_outside, size_of
-from conosco.engines.duckdb.lockdown import DETAIL_CHARACTERS_MAX, admit
+from conosco.engines.duckdb.lockdown import DETAIL_CHARACTERS_MAX, admit, refused
 from conosco.engines.duckdb.schema import TABLES, StoreTable, copied_tables, statements, traits_view
 from conosco.model.definition import KEY
 from conosco.model.ids import ALPHABET
@@ -121,20 +121,24 @@ class DuckWarehouse:
     def define(self, views: Mapping[str, str]) -> None:
         """Replace all computed traits: name to a SELECT of (profile_id, value), the value as JSON text or a plain one.
 
-        Raises ValueError for a name that is no key, duckdb's own error for SQL that cannot be bound; then nothing changed.
+        Raises QueryFailed: query_refused for a name that is no key, query_failed (detail) for SQL that cannot be bound;
+        then nothing changed.
         """
         if wrong := [name for name in views if KEY.match(name) is None]:
-            raise ValueError(f"not a key: {wrong[0]!r}")
+            raise refused("name", wrong[0])
         with self._writing, self._repairing(), self._root.cursor() as cursor:
             cursor.begin()
             try:
                 _define(cursor, views)
                 cursor.execute("DELETE FROM store.definitions")
-                cursor.executemany("INSERT INTO store.definitions VALUES (?, ?)", list(views.items())) if views else None
+                if views:
+                    cursor.executemany("INSERT INTO store.definitions VALUES (?, ?)", list(views.items()))
                 cursor.commit()
-            except BaseException:
+            except duckdb.Error as error:
                 cursor.rollback()
-                raise
+                if _is_broken(error):
+                    raise
+                raise QueryFailed("query_failed", detail=_detail(error)) from None
 
     def delete_person(self, identifiers: Sequence[tuple[str, str]]) -> int:
         """Remove every row with these home identifiers and write the file anew, so that no byte of them stays behind.

@@ -59,8 +59,8 @@ class SqliteLog:
         self._noted_s: float | None = None
         # Positions that were handed out before must never be handed out again, even if their rows were lost.
         self._floor = self._read_note() or _START
-        self._writer_number, self._writer = self._after(0, _START)
-        self._newest = self._numbers()[-1]
+        self._writer_number, self._writer = self._newest_or_first()
+        self._newest = self._writer_number
         self._readers: dict[int, LogFile] = {}
         self._bases: dict[int, int] = {}
 
@@ -148,7 +148,7 @@ class SqliteLog:
         pruned = 0
         with only_one(self._folder / "log.lock"):
             # The newest file stays, so that positions and the chain go on from it.
-            for number in self._numbers()[:-1]:
+            for number in self._whole()[:-1]:
                 with self._apart(number) as file:
                     if file.tail()[1].position >= before:
                         break
@@ -181,7 +181,7 @@ class SqliteLog:
         noted = self._read_note()
         if noted is not None:
             notes.append(noted)
-        files = [LogFile(self._path(number)) for number in self._numbers()]
+        files = [LogFile(self._path(number)) for number in self._whole()]
         try:
             return check_files(files, after, [note for note in notes if note.position > after])
         finally:
@@ -206,8 +206,25 @@ class SqliteLog:
         found = (_NAME.match(path.name) for path in self._folder.iterdir())
         return sorted(int(name[1]) for name in found if name)
 
+    def _whole(self) -> list[int]:
+        """As ``_numbers``, without a newest file whose making was cut short: nobody has written to it."""
+        numbers = self._numbers()
+        with suppress(FileNotFoundError):
+            if numbers:
+                LogFile(self._path(numbers[-1])).close()
+            return numbers
+        return numbers[:-1]
+
     def _path(self, number: int) -> Path:
         return self._folder / f"log-{number:06d}.sqlite"
+
+    def _newest_or_first(self) -> tuple[int, LogFile]:
+        """Open the newest file, or make the first one."""
+        with only_one(self._folder / "log.lock"):
+            whole = self._whole()
+            if whole:
+                return whole[-1], LogFile(self._path(whole[-1]))
+            return 1, LogFile.create(self._path(1), _START)
 
     def _after(self, number: int, base: Mark) -> tuple[int, LogFile]:
         """Open the first file there is after a sealed one, making it if there is none; those between may be pruned."""
@@ -230,13 +247,17 @@ class SqliteLog:
     def _reader(self, number: int) -> LogFile | None:
         """A reading connection to a file, or None if it is not there (not made yet, or pruned)."""
         file = self._readers.get(number)
+        if file is not None and not file.path.exists():
+            # Another process has pruned it; what this connection still sees must not be shown any more.
+            self._readers.pop(number).close()
+            file = None
         if file is None:
             try:
                 file = LogFile(self._path(number))
             except FileNotFoundError:
                 return None
             if len(self._readers) >= OPEN_FILES_MAX:
-                self._readers.pop(min(other for other in self._readers)).close()
+                self._readers.pop(min(self._readers)).close()
             self._readers[number] = file
             self._bases[number] = file.base().position
         return file

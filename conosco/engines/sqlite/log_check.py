@@ -13,6 +13,8 @@ from conosco.model.record import verify
 _PAGE_RECORDS: Final = 200
 # A damaged page makes records unreadable; then each position is tried by itself.
 _UNREADABLE: Final = (*DAMAGED, apsw.IOError)
+# The chain value before a record whose predecessor is lost.
+_UNKNOWN: Final = b""
 
 Finding = tuple[int, int]
 
@@ -30,10 +32,11 @@ def check_files(files: Sequence[LogFile], after: int, notes: Sequence[Mark]) -> 
     for file in files:
         base, last = file.base(), file.tail()[1]
         if last.position <= after:
-            previous = last._replace(position=after)
+            previous = last if last.position == after else Mark(after, 0, _UNKNOWN)
             continue
         if base.position <= after:
-            previous = file.at_or_before(after)._replace(position=after)
+            found = file.at_or_before(after)
+            previous = found if found.position == after else Mark(after, 0, _UNKNOWN)
         elif base.position > previous.position:
             wrong += ((missing, -1) for missing in range(previous.position + 1, base.position + 1))
             previous = base
@@ -53,8 +56,8 @@ def _check_file(file: LogFile, previous: Mark, last: int, noted: dict[int, bytes
         wrong += ((missing, -1) for missing in gap)
         try:
             # After a gap the chain value before this record is unknown; the gap itself is what is reported.
-            found = verify(decode_record(row), previous.chain)
-            wrong += ((row.position, index) for index in found if index >= 0 or not gap)
+            known = not gap and previous.chain != _UNKNOWN
+            wrong += ((row.position, index) for index in verify(decode_record(row), previous.chain) if index >= 0 or known)
         except msgspec.DecodeError:
             wrong.append((row.position, -1))
         if noted.get(row.position, row.chain) != row.chain:

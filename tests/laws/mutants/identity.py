@@ -39,8 +39,8 @@ PARTITION_MUTANTS = (
     Mutant("strangers are forgotten when people merge", "if strangers:", "if False:"),
     Mutant(
         "asserted user ids count as several",
-        "in sorted(here.keys() & there.keys()):\n            if here[place] + there[place] >",
-        "in sorted(here.keys() | there.keys()):\n            if here.get(place, 0) + there.get(place, 0) >",
+        "for place in here if place in there and here[place] + there[place] >",
+        "for place in here | there if here.get(place, 0) + there.get(place, 0) >",
     ),
     Mutant(
         "limits do not add up", "counts[place] = counts.get(place, 0) + count", "counts[place] = max(counts.get(place, 0), count)"

@@ -4,9 +4,6 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 
-from conosco.model.delivery import Attempt
-from conosco.model.record import Draft
-from conosco.ports.log import Appended, LogFull
 from conosco.ports.state import Key, Table
 
 

@@ -236,8 +236,8 @@ def test_settling_twice_is_settling_once_and_old_news_never_wins(
         settled(state, attempt)
         told.append(attempt)
         after = state.digest()
-        settled(state, attempt)
-        settled(state, chance.choice(told))
+        settled(state, attempt, NOW + 2)
+        settled(state, chance.choice(told), NOW + 3)
         row = row_of(state, delivery_id)
         assert state.digest() == after
         assert row.attempts == max(before, number) or row.state == "delivered"

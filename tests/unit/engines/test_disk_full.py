@@ -18,7 +18,8 @@ from conosco.ports.log import LogFull
 from conosco.ports.state import Key, StateFull
 from conosco.ports.tables import COMPONENTS, META
 from conosco.testing.clock import FrozenClock
-from conosco.testing.conformance.log import START, draft
+from conosco.testing.conformance.log import START
+from conosco.testing.conformance.processes import draft
 
 Limit = Callable[[], None]
 
