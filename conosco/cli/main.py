@@ -2,6 +2,7 @@
 
 import typer
 
+from conosco.cli.demo import demo
 from conosco.cli.replay import replay
 from conosco.cli.serve import serve
 
@@ -12,6 +13,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(demo)
 app.command()(serve)
 app.command()(replay)
 

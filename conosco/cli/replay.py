@@ -22,8 +22,12 @@ def replay(
     rebuilding = Rebuilding(settings, Journal("replay", clock).note)
     try:
         with Progress(
-            TextColumn("replaying"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn(),
-            console=Console(stderr=True), transient=True,
+            TextColumn("replaying"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
         ) as bar:
             task = bar.add_task("replay", total=rebuilding.position)
             live, rebuilt = rebuilding.run(lambda position: bar.update(task, completed=position))

@@ -116,7 +116,7 @@ class Running:
         deadline = time.monotonic() + READY_WITHIN_S
         while not self._stop.is_set():
             try:
-                with urllib.request.urlopen(f"{self.url}/health/ready", timeout=2) as answer:  # noqa: S310  # our own address
+                with urllib.request.urlopen(f"{self.url}/health/ready", timeout=2) as answer:  # our own address
                     if answer.status == 200:
                         return
             except (urllib.error.URLError, OSError):
@@ -136,6 +136,8 @@ def _lock(settings: Settings) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        typer.echo(f"The folder {settings.data} is in use by another `conosco serve`. Stop that one, or choose another folder.", err=True)
+        typer.echo(
+            f"The folder {settings.data} is in use by another `conosco serve`. Stop that one, or choose another folder.", err=True
+        )
         raise typer.Exit(1) from None
     return handle

@@ -42,6 +42,9 @@ class Log(Protocol):
     def head(self) -> Head:
         """The newest durable record. Cheap: workers poll it."""
 
+    def count(self, after: int) -> int:
+        """How many events lie in requests with position > after, read from headers alone."""
+
     def prune(self, before: int) -> int:
         """Drop records with position < before; returns how many. Whoever calls has sealed them elsewhere."""
 

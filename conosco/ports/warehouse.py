@@ -1,6 +1,6 @@
 """The Warehouse door: all history for questions, rebuildable from the log at any time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -26,7 +26,7 @@ class QueryFailed(Exception):
 class Warehouse(Protocol):
     """Append-only tables and read-only questions. One process owns it."""
 
-    def append(self, batch_id: int, tables: dict[str, Sequence[dict[str, Any]]], as_of: int) -> None:
+    def append(self, batch_id: int, tables: Mapping[str, Sequence[Mapping[str, Any]]], as_of: int) -> None:
         """Add rows of several tables at once. A batch_id not above the last one is ignored: appending is idempotent."""
 
     def last_batch(self) -> int:
@@ -35,7 +35,7 @@ class Warehouse(Protocol):
     def query(self, sql: str, params: Sequence[Any], *, max_rows: int, timeout_s: float, trusted: bool) -> Answer:
         """Answer a question. Not ``trusted``: one SELECT over documented tables only. Raises QueryFailed."""
 
-    def define(self, views: dict[str, str]) -> None:
+    def define(self, views: Mapping[str, str]) -> None:
         """Replace derived views (name to SQL made by rules.compile)."""
 
     def delete_person(self, identifiers: Sequence[tuple[str, str]]) -> int:
@@ -43,6 +43,9 @@ class Warehouse(Protocol):
 
     def sample(self, fraction: float) -> str:
         """A SQL predicate over profile_id that keeps this fraction of people, always the same ones."""
+
+    def clear(self) -> None:
+        """Forget everything; ``last_batch`` is 0 again, and the owner appends from the start."""
 
     def close(self) -> None:
         """Release files."""

@@ -28,9 +28,13 @@ from conosco.rules.condition import (
     canonical,
 )
 from conosco.rules.fragments import (
+    HUGE,
+    MOMENTS,
+    TEXT,
     Leaves,
     as_json,
     call,
+    cast,
     column,
     each,
     fold_conditions,
@@ -57,7 +61,7 @@ def people(condition: Condition, *, true_at: int, known_at: int) -> exp.Select:
     """
     question = _Question(condition, true_at, known_at)
     verdict = question.verdict(condition)
-    return question.over(exp.select(column("profile_id")).from_("everyone").where(verdict))
+    return question.over(exp.select(column("profile_id")).from_(exp.table_("everyone")).where(verdict))
 
 
 def attribute_values(spec: AttributeSpec, *, true_at: int, known_at: int) -> exp.Select:
@@ -70,8 +74,8 @@ def attribute_values(spec: AttributeSpec, *, true_at: int, known_at: int) -> exp
     joined = call("array_to_string", call("list_transform", column("cased"), each(as_json)), text(","))
     one = exp.EQ(this=call("len", column("cased")), expression=number(1))
     value = exp.case().when(one, joined).else_(call("concat", text("["), joined.copy(), text("]")))
-    known = column("profile_id").isin(query=exp.select(column("profile_id")).from_("everyone"))
-    return question.over(exp.select(column("profile_id"), value.as_("value")).from_(table).where(known))
+    known = column("profile_id").isin(query=exp.select(column("profile_id")).from_(exp.table_("everyone")))
+    return question.over(exp.select(column("profile_id"), value.as_("value")).from_(exp.table_(table)).where(known))
 
 
 class _Question:
@@ -84,7 +88,9 @@ class _Question:
         self._steps: list[tuple[str, exp.Select]] = []
         used = None if condition is None else reads(condition)
         self._step(b"identity", "identity", _identity(known_at, with_keys=_tests_identifiers(condition)))
-        everyone = exp.select(column("profile_id")).distinct().from_("identity").where(self._by_now(column("first_seen_at")))
+        everyone = (
+            exp.select(column("profile_id")).distinct().from_(exp.table_("identity")).where(self._by_now(column("first_seen_at")))
+        )
         self._step(b"everyone", "everyone", everyone)
         if used is not None and used.traits:
             self._step(b"traits", "traits", self._traits(sorted(used.traits)))
@@ -92,7 +98,7 @@ class _Question:
     def over(self, select: exp.Select) -> exp.Select:
         """Put the steps before the final select."""
         for name, step in self._steps:
-            select = select.with_(name, as_=step, copy=False)
+            select = select.with_(exp.TableAlias(this=exp.to_identifier(name)), as_=step, copy=False)
         return select
 
     def verdict(self, condition: Condition) -> exp.Expression:
@@ -144,7 +150,7 @@ class _Question:
         return [] if within is None else [exp.GT(this=column("event_at"), expression=moment(self._true_at - within))]
 
     def _is_among(self, name: str) -> exp.Expression:
-        return column("profile_id", "everyone").isin(query=exp.select(column("profile_id")).from_(name))
+        return column("profile_id", "everyone").isin(query=exp.select(column("profile_id")).from_(exp.table_(name)))
 
     def _leaf(self, leaf: TraitTest | Did | AttributeTest | IdentifierTest) -> str:
         """A step with the ``profile_id`` of those who satisfy a leaf; for ``did`` at most n times, of those who do NOT."""
@@ -155,15 +161,15 @@ class _Question:
         match leaf:
             case TraitTest(path=path, test=test):
                 named = exp.EQ(this=column("name"), expression=text(path[0]))
-                step = chosen.from_("traits").where(named, self._passes(leaves_at(column("keys"), path[1:]), test))
+                step = chosen.from_(exp.table_("traits")).where(named, self._passes(leaves_at(column("keys"), path[1:]), test))
             case IdentifierTest(namespace=namespace, test=test):
                 named = exp.EQ(this=column("namespace"), expression=text(namespace))
-                step = chosen.distinct().from_("identity").where(named, self._by_now(column("first_seen_at")))
+                step = chosen.distinct().from_(exp.table_("identity")).where(named, self._by_now(column("first_seen_at")))
                 if test is not None:
                     step = step.where(self._passes(leaves_at(column("value_keys"), ()), test))
             case AttributeTest(spec=spec, test=test):
                 kept = Leaves(folded=column("folded"), cased=column("cased"), moments=column("moments"))
-                step = chosen.from_(self.attribute(spec)).where(self._passes(kept, test))
+                step = chosen.from_(exp.table_(self.attribute(spec))).where(self._passes(kept, test))
             case Did():
                 step = self._did(leaf)
         return self._step(key, f"leaf_{len(self._steps)}", step)
@@ -175,7 +181,7 @@ class _Question:
         counted = call("count", exp.Star())
         step = (
             exp.select(column("profile_id"))
-            .from_(self._stream(leaf.stream))
+            .from_(exp.table_(self._stream(leaf.stream)))
             .where(*self._in_window(leaf.within))
             .group_by(column("profile_id"))
         )
@@ -211,7 +217,7 @@ class _Question:
         return (
             exp.select(column("profile_id", "identity"), *(column(name, table) for name in kept))
             .from_(exp.table_(table, db="store", alias=table))
-            .join("identity", on=is_home)
+            .join(exp.table_("identity"), on=is_home)
             .where(self._by_now(column("event_at", table)), _known(column("position", table), self._known_at))
         )
 
@@ -230,7 +236,7 @@ class _Question:
     def _count(self, spec: AttributeSpec, stream: str) -> exp.Select:
         return (
             exp.select(column("profile_id"), call("count", exp.Star()).as_("total"))
-            .from_(stream)
+            .from_(exp.table_(stream))
             .where(*self._in_window(spec.within))
             .group_by(column("profile_id"))
         )
@@ -241,7 +247,7 @@ class _Question:
         numbers = call("list_filter", values, each(lambda leaf: call("starts_with", leaf, text("n"))))
         amounts = call("list_transform", numbers, each(millionths_of))
         found = exp.select(column("profile_id"), call("unnest", amounts).as_("amount"))
-        found = found.from_(stream).where(*self._in_window(spec.within))
+        found = found.from_(exp.table_(stream)).where(*self._in_window(spec.within))
         halves = (
             exp.select(
                 column("profile_id"),
@@ -263,10 +269,10 @@ class _Question:
     def _days_since(self, spec: AttributeSpec, stream: str) -> exp.Select:
         newest = call("epoch_us", call("max", column("event_at")))
         age = exp.paren(exp.Sub(this=number(self._true_at), expression=newest))
-        days = exp.cast(exp.paren(exp.IntDiv(this=age, expression=number(DAY))), "TEXT")
+        days = cast(exp.paren(exp.IntDiv(this=age, expression=number(DAY))), TEXT)
         latest = (
             exp.select(column("profile_id"), call("concat", days, text(".000000")).as_("number"))
-            .from_(stream)
+            .from_(exp.table_(stream))
             .where(*self._in_window(spec.within))
             .group_by(column("profile_id"))
         )
@@ -279,7 +285,7 @@ class _Question:
         order = call("row", column("event_at"), column("source_id"), column("message_id"))
         newest = (
             exp.select(column("profile_id"), call("arg_max", column("property_keys"), order).as_("keys"))
-            .from_(stream)
+            .from_(exp.table_(stream))
             .where(*self._in_window(spec.within), carries)
             .group_by(column("profile_id"))
         )
@@ -296,7 +302,7 @@ class _Question:
         is_same = exp.EQ(this=column("profile_id", "totals"), expression=column("profile_id", "everyone"))
         known = (
             exp.select(column("profile_id", "everyone"), spelling.as_("number"))
-            .from_("everyone")
+            .from_(exp.table_("everyone"))
             .join(totals.subquery("totals"), on=is_same, join_type="left")
         )
         return (
@@ -309,13 +315,13 @@ class _Question:
 def _or_zero(name: str) -> exp.Expression:
     """A total, 0 for people without a row; NULL stays NULL for people with one."""
     nobody = exp.Is(this=column("profile_id", "totals"), expression=exp.null())
-    return exp.case().when(nobody, exp.cast(number(0), "INT128")).else_(column(name, "totals"))
+    return exp.case().when(nobody, cast(number(0), HUGE)).else_(column(name, "totals"))
 
 
 def _number_leaves(profile: exp.Expression, spelling: exp.Expression) -> exp.Select:
     """(profile_id, folded, cased, moments) of one number."""
     leaf = exp.Array(expressions=[call("concat", text("n"), spelling)])
-    nothing = exp.cast(exp.Array(expressions=[]), exp.DataType.build("BIGINT[]", dialect="duckdb"))
+    nothing = cast(exp.Array(expressions=[]), MOMENTS)
     return exp.select(profile, leaf.as_("folded"), leaf.copy().as_("cased"), nothing.as_("moments"))
 
 

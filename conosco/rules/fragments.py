@@ -12,7 +12,11 @@ from conosco.model.number import LIMIT, SCALE, UNIT, spell
 from conosco.rules.condition import Scalar, Test
 from conosco.rules.values import OBJECT_LEAF, index_key, leaf_of
 
-_EXACT: Final = f"DECIMAL(38, {SCALE})"
+TEXT: Final = exp.DataType.build("TEXT")
+HUGE: Final = exp.DataType.build("INT128")
+TEXTS: Final = exp.DataType.build("TEXT[]", dialect="duckdb")
+MOMENTS: Final = exp.DataType.build("BIGINT[]", dialect="duckdb")
+EXACT: Final = exp.DataType.build(f"DECIMAL(38, {SCALE})")
 _COMPARISONS: Final[dict[str, type[exp.Expression]]] = {
     "more_than": exp.GT,
     "after": exp.GT,
@@ -56,6 +60,16 @@ def call(name: str, *arguments: exp.Expression) -> exp.Anonymous:
     return exp.Anonymous(this=name, expressions=list(arguments))
 
 
+def cast(value: exp.Expression, to: exp.DataType) -> exp.Cast:
+    """A cast that cannot fail."""
+    return exp.Cast(this=value, to=to.copy())
+
+
+def try_cast(value: exp.Expression, to: exp.DataType) -> exp.TryCast:
+    """A cast that gives NULL where it fails."""
+    return exp.TryCast(this=value, to=to.copy())
+
+
 def each(condition: Callable[[exp.Column], exp.Expression]) -> exp.Lambda:
     """A function of one element, ``x``."""
     return exp.Lambda(this=condition(column("x")), expressions=[exp.to_identifier("x")])
@@ -79,9 +93,9 @@ def leaves_at(index: exp.Expression, path: tuple[str, ...]) -> Leaves:
     folded, cased, moments = (_pointed(index, index_key(section, path)) for section in ("f", "c", "m"))
     # With case is kept only where that differs.
     return Leaves(
-        folded=_list_of(folded, "TEXT"),
-        cased=_list_of(call("coalesce", cased, folded.copy()), "TEXT"),
-        moments=_list_of(moments, "BIGINT"),
+        folded=try_cast(folded, TEXTS),
+        cased=try_cast(call("coalesce", cased, folded.copy()), TEXTS),
+        moments=try_cast(moments, MOMENTS),
     )
 
 
@@ -111,9 +125,9 @@ def spelled(millionths: exp.Expression) -> exp.Expression:
     """Whole millionths as ``number.spell`` spells them; NULL for what does not fit."""
     size = call("abs", millionths.copy())
     sign = exp.case().when(exp.LT(this=millionths.copy(), expression=number(0)), text("-")).else_(text(""))
-    whole = exp.cast(exp.paren(exp.IntDiv(this=size, expression=number(UNIT))), "TEXT")
-    fraction = exp.cast(exp.paren(exp.Mod(this=size.copy(), expression=number(UNIT))), "TEXT")
-    fits = exp.LT(this=size.copy(), expression=exp.cast(text(str(LIMIT)), "INT128"))
+    whole = cast(exp.paren(exp.IntDiv(this=size, expression=number(UNIT))), TEXT)
+    fraction = cast(exp.paren(exp.Mod(this=size.copy(), expression=number(UNIT))), TEXT)
+    fits = exp.LT(this=size.copy(), expression=cast(text(str(LIMIT)), HUGE))
     return exp.case().when(fits, call("concat", sign, whole, text("."), call("lpad", fraction, number(SCALE), text("0"))))
 
 
@@ -125,7 +139,7 @@ def as_json(leaf: exp.Expression) -> exp.Expression:
         .when(call("starts_with", leaf.copy(), text("n")), shortest)
         .when(exp.EQ(this=leaf.copy(), expression=text("b1")), text("true"))
         .when(exp.EQ(this=leaf.copy(), expression=text("b0")), text("false"))
-        .else_(exp.cast(call("to_json", rest_of(leaf.copy())), "TEXT"))
+        .else_(cast(call("to_json", rest_of(leaf.copy())), TEXT))
     )
 
 
@@ -176,7 +190,7 @@ def _ordered(value: exp.Expression, test: Test, literal: Callable[[Scalar], exp.
 
 
 def _exact_literal(operand: Scalar) -> exp.Expression:
-    return exp.cast(text(spell(operand.number)), _EXACT)
+    return cast(text(spell(operand.number)), EXACT)
 
 
 def _any(values: exp.Expression, condition: Callable[[exp.Expression], exp.Expression]) -> exp.Expression:
@@ -189,7 +203,7 @@ def _any_text(values: exp.Expression, condition: Callable[[exp.Expression], exp.
 
 def _any_number(values: exp.Expression, condition: Callable[[exp.Expression], exp.Expression]) -> exp.Expression:
     def compares(leaf: exp.Expression) -> exp.Expression:
-        value = exp.TryCast(this=rest_of(leaf.copy()), to=exp.DataType.build(_EXACT))
+        value = try_cast(rest_of(leaf.copy()), EXACT)
         return _tagged(leaf, "n", condition(value))
 
     return _any(values, compares)
@@ -206,7 +220,3 @@ def _without_objects(values: exp.Expression) -> exp.Expression:
 def _pointed(index: exp.Expression, key: str) -> exp.Expression:
     """A member of an index, by JSON pointer: its quoting is complete, that of JSON paths is not."""
     return call("json_extract", index.copy(), text("/" + key.replace("~", "~0").replace("/", "~1")))
-
-
-def _list_of(json: exp.Expression, element: str) -> exp.Expression:
-    return exp.TryCast(this=json, to=exp.DataType.build(f"{element}[]", dialect="duckdb"))

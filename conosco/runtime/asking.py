@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -105,7 +104,7 @@ class Asking:
     def __init__(self, socket_path: Path) -> None:
         self._socket_path = socket_path
         self._line: _Line | None = None
-        self._connecting: asyncio.Lock | None = None
+        self._connecting = asyncio.Lock()
 
     async def query(
         self,
@@ -150,28 +149,23 @@ class Asking:
         raise WarehouseUnavailable
 
     async def _connected(self) -> _Line:
-        loop = asyncio.get_running_loop()
-        if self._line is not None and self._line.is_open and self._line.loop is loop:
-            return self._line
-        if self._connecting is None or self._line is None or self._line.loop is not loop:
-            self._connecting = self._connecting if self._line is None and self._connecting else asyncio.Lock()
         async with self._connecting:
-            if self._line is None or not self._line.is_open or self._line.loop is not loop:
+            line = self._line
+            if line is None or not line.is_open or line.loop is not asyncio.get_running_loop():
                 try:
                     opened = connect(self._socket_path, CONNECT_S)
                     opened.setblocking(False)
-                    self._line = _Line(*await asyncio.open_unix_connection(sock=opened))
+                    line = self._line = _Line(*await asyncio.open_unix_connection(sock=opened))
                 except OSError:
                     raise WarehouseUnavailable from None
-            return self._line
+            return line
 
 
 class AskingNow:
-    """Asks and blocks until the reply is there; may be shared by threads, which then take turns. As ``Asking`` otherwise."""
+    """Asks and blocks until the reply is there; may be shared by threads. As ``Asking`` otherwise."""
 
     def __init__(self, socket_path: Path) -> None:
         self._socket_path = socket_path
-        self._turn = threading.Lock()
 
     def query(
         self,
@@ -201,7 +195,7 @@ class AskingNow:
     def _ask(self, question: Question, timeout_s: float) -> Reply:
         # A connection of its own for each question costs some 50 microseconds, and there is none to grow stale.
         try:
-            with self._turn, connect(self._socket_path, timeout_s) as line, line.makefile("rb") as stream:
+            with connect(self._socket_path, timeout_s) as line, line.makefile("rb") as stream:
                 line.sendall(frame(Asked(number=1, question=question)))
                 length = int.from_bytes(stream.read(LENGTH_BYTES), "big")
                 if 0 < length <= REPLY_BYTES_MAX:

@@ -60,7 +60,7 @@ def resolve_identity(subject: Subject, around: Surroundings) -> Outcome | None:
         subject.regrouped, subject.gone = regroup(
             work, regrouping.before, regrouping.after, resolution.identifier_changes, around.secret
         )
-    elif resolution.identifier_changes:
+    if resolution.identifier_changes:
         note_identifiers(work, resolution.identifier_changes)
     around.note_identity(resolution, event.position)
     subject.person = resolution.person
@@ -91,9 +91,7 @@ def evaluate_segments(subject: Subject, around: Surroundings) -> Outcome | None:
     if folded.streams or folded.traits or seen_anew:
         person = around.work.get(PERSONS, (subject.person,))
         view = PersonView(around.work, subject.person, person)
-        plans = around.configuration.plans.changed(
-            view, folded.streams, folded.traits, seen_anew, cause.event_at, around.now
-        )
+        plans = around.configuration.plans.changed(view, folded.streams, folded.traits, seen_anew, cause.event_at, around.now)
         found = evaluate(around.work, subject.person, person, view, plans, cause, around.ordinals)
         subject.changes, subject.versions = found.changes, found.versions
     around.watch(subject.person)

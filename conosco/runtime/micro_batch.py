@@ -34,7 +34,7 @@ from conosco.ports.tables import (
     encode_row,
 )
 from conosco.ports.work import Work
-from conosco.profile.stage import fold, regroup, release
+from conosco.profile.stage import fold, note_identifiers, regroup, release
 from conosco.profile.view import PersonView
 from conosco.resolve.resolution import Resolution
 from conosco.resolve.stage import assert_link, identifier_keys, retract_link
@@ -255,6 +255,7 @@ class MicroBatch:
             around.note_identity(resolution, around.position)
             return
         regrouped, gone = regroup(work, regrouping.before, regrouping.after, resolution.identifier_changes, around.secret)
+        note_identifiers(work, resolution.identifier_changes)
         around.note_identity(resolution, around.position)
         kind: CauseKind = "split" if len(regrouping.after) > len(regrouping.before) else "merge"
         cause = Cause(kind, around.position, around.now, around.now, (), True)

@@ -36,6 +36,10 @@ class UpTo:
         head = self._log.head()
         return head if head.position <= self._position else Head(self._position, head.logged_at, head.chain)
 
+    def count(self, after: int) -> int:
+        """As the log."""
+        return self._log.count(after)
+
     def prune(self, before: int) -> int:
         """Never."""
         raise PermissionError("a replay prunes nothing")

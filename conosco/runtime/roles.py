@@ -4,9 +4,11 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Event as Signal
 from typing import Final
+
+from sqlglot import exp
 
 from conosco.collect.understand import understand
 from conosco.connectors.outbound import Outbound
@@ -15,6 +17,9 @@ from conosco.model.event import Event
 from conosco.model.record import Record
 from conosco.ports.state import State
 from conosco.ports.tables import DEFINITIONS, decode_row
+from conosco.ports.warehouse import Warehouse
+from conosco.rules.compile import attribute_values
+from conosco.rules.condition import AttributeSpec
 from conosco.rules.values import canonical_json
 from conosco.runtime.bootstrap import (
     INSTALLATION_SECRET,
@@ -32,6 +37,7 @@ from conosco.runtime.bootstrap import (
 from conosco.runtime.configuration import load
 from conosco.runtime.discover import destination_connectors
 from conosco.runtime.journal import Journal
+from conosco.runtime.office.history import DIALECT
 from conosco.runtime.sender import Sender
 from conosco.runtime.settings import Settings
 from conosco.runtime.warehouse import WarehouseRole
@@ -40,6 +46,12 @@ from conosco.runtime.worker import Worker
 # How often the worker's log of writes is folded into State's file, off the commit path, and how often parents are checked.
 CHECKPOINT_S: Final = 1.0
 PARENT_CHECK_S: Final = 1.0
+VIEWS_CHECK_S: Final = 0.5
+# A moment in the year 2223 that stands for now while SQL is compiled, how far before it windows may reach, and a position
+# beyond all others.
+STAND_IN: Final = 8_000_000_000_000_000
+STAND_IN_REACH: Final = 3_000_000_000_000_000
+EVERYTHING: Final = 1 << 62
 
 
 def stop_signal() -> Signal:
@@ -100,7 +112,8 @@ async def _send(settings: Settings, stop: Signal) -> None:
         loop.call_soon_threadsafe(stopping.set)
 
     threading.Thread(target=relay, name="stop-relay", daemon=True).start()
-    async with Outbound(settings.allow_private) as outbound:
+    outbound = Outbound(allow_private_networks=settings.allow_private)
+    try:
         sender = Sender(
             log,
             state,
@@ -114,6 +127,8 @@ async def _send(settings: Settings, stop: Signal) -> None:
         )
         journal.note("started", {})
         await sender.run(stopping)
+    finally:
+        await outbound.close()
     for door in (state, leases, log):
         door.close()
     journal.note("stopped", {})
@@ -159,7 +174,38 @@ def run_warehouse(settings: Settings) -> None:
         note=journal.note,
     )
     journal.note("started", {"batch": warehouse.last_batch()})
+    keeping = threading.Thread(target=_keep_views, args=(state, warehouse, stop, journal), name="views", daemon=True)
+    keeping.start()
     role.run(stop)
+    keeping.join(5)
     for door in (warehouse, state, log):
         door.close()
     journal.note("stopped", {})
+
+
+def _keep_views(state: State, warehouse: Warehouse, stop: Signal, journal: Journal) -> None:
+    """Keep the computed traits of the `traits` table in step with their definitions."""
+    defined: dict[str, str] | None = None
+    while not stop.wait(VIEWS_CHECK_S):
+        views = attribute_views(load(state).attributes)
+        if views != defined:
+            warehouse.define(views)
+            defined = views
+            journal.note("views_defined", {"count": len(views)})
+
+
+def attribute_views(attributes: Mapping[str, AttributeSpec]) -> dict[str, str]:
+    """SQL of each computed trait as it is whenever it is asked: compiled for a stand-in moment, which then becomes now."""
+
+    def to_now(node: exp.Expression) -> exp.Expression:
+        if isinstance(node, exp.Literal) and not node.is_string and node.this.isdigit():
+            behind = STAND_IN - int(node.this)
+            if 0 <= behind < STAND_IN_REACH:
+                now = exp.func("epoch_us", exp.func("now"))
+                return exp.paren(exp.Sub(this=now, expression=exp.Literal.number(behind)))
+        return node
+
+    return {
+        key: attribute_values(spec, true_at=STAND_IN, known_at=EVERYTHING).transform(to_now).sql(dialect=DIALECT)
+        for key, spec in attributes.items()
+    }

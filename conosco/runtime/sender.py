@@ -61,6 +61,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     unlogged_max: int = 1_024
     unapplied_max: int = 50_000
     page_rows: int = 256
+    # New leases wait behind those that are being given up, so not too many of these at once.
+    released_at_once: int = 32
     lease_us: int = 30 * SECOND
     # Rows become visible a little after their due time; so much of the recent past is looked at again and again.
     overlap_us: int = SECOND // 2
@@ -165,7 +167,7 @@ class Sender:
         """
         loop = asyncio.get_running_loop()
         keeper = asyncio.create_task(self._keep_log())
-        watcher = asyncio.create_task(self._wake_on(stop))
+        others = [asyncio.create_task(self._wake_on(stop)), asyncio.create_task(self._keep_leases())]
         next_scan = next_sweep = busy_until = 0.0
         try:
             while not stop.is_set():
@@ -175,7 +177,6 @@ class Sender:
                     self._scan_edge()
                     if now >= next_sweep:
                         self._scan_sweep()
-                        await self._forget_applied()
                         next_sweep = loop.time() + self._pace.sweep_s
                     if self._held:
                         busy_until = now + self._pace.busy_s
@@ -183,12 +184,14 @@ class Sender:
                 self._wake.clear()
                 await self._dispatch()
                 await self._sleep(next_scan - loop.time())
-                for task in (keeper, watcher):
+                for task in (keeper, *others):
                     if task.done():
                         task.result()
         finally:
-            watcher.cancel()
+            for task in others:
+                task.cancel()
             await self._finish(keeper)
+            await asyncio.gather(*others, return_exceptions=True)
 
     async def _wake_on(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -245,11 +248,23 @@ class Sender:
         while self._put_off and self._put_off[0][0] <= now:
             self._held.discard(self._put_off.popleft()[1])
 
-    async def _forget_applied(self) -> None:
+    async def _keep_leases(self) -> None:
         """Give up leases whose result the worker has applied: State itself now keeps these attempts from being made again.
 
         Given up any earlier, another sender could take the delivery before it can see what became of it.
         """
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._pace.sweep_s)
+            applied = self._applied()
+            for at in range(0, len(applied), self._pace.released_at_once):
+                part = applied[at : at + self._pace.released_at_once]
+                await loop.run_in_executor(self._lease_thread, self._release, [delivery_id for delivery_id, _ in part])
+                for key in part:
+                    del self._sent[key]
+
+    def _applied(self) -> list[tuple[str, int]]:
+        """Of the attempts logged longest ago, those that State knows; the others go to the end of the queue."""
         oldest = [key for key, _ in zip(self._sent, range(2 * self._pace.page_rows), strict=False)]
         found = self._state.get_many(OUTBOX, [(delivery_id,) for delivery_id, _ in oldest])
         applied = []
@@ -258,13 +273,9 @@ class Sender:
             if raw is None or decode_row(OUTBOX, raw).attempts >= attempt:
                 applied.append((delivery_id, attempt))
             else:
-                # To the end of the queue, so that the ones behind it get their turn.
                 del self._sent[delivery_id, attempt]
                 self._sent[delivery_id, attempt] = None
-        if applied:
-            await asyncio.get_running_loop().run_in_executor(self._lease_thread, self._release, [key[0] for key in applied])
-            for key in applied:
-                del self._sent[key]
+        return applied
 
     async def _dispatch(self) -> None:
         """Start as many queued attempts as there are places for, in turn for each destination, once they are leased."""

@@ -4,14 +4,15 @@ import hashlib
 import hmac
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response, delete, get, post
 from litestar.connection import ASGIConnection
 from litestar.datastructures import Cookie
+from litestar.di import NamedDependency
 from litestar.handlers.base import BaseRouteHandler
-from litestar.params import Dependency
+from litestar.params import SkipValidation
 
 from conosco.model.answer import Session
 from conosco.model.problem import refuse
@@ -22,7 +23,7 @@ CSRF_HEADER: Final = "x-csrf-token"
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
 # The office reaches every route as a dependency of this name and type.
-Desks = Annotated[Office, Dependency(skip_validation=True)]
+Desks = NamedDependency[SkipValidation[Office]]
 
 
 class GuessLimit:
@@ -115,7 +116,7 @@ class Door:
         return good
 
 
-DoorDependency = Annotated[Door, Dependency(skip_validation=True)]
+DoorDependency = NamedDependency[SkipValidation[Door]]
 
 
 class SessionAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,29 +3,29 @@
 from typing import Annotated
 
 from litestar import Response, get, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 
 from conosco.model.answer import DeliveryAnswer, Job, KeptEvent, Page, ReplayChoice
 from conosco.web.access import Desks
 from conosco.web.forms import ReplayForm
 from conosco.web.people import CommandAnswer, command_response
-from conosco.web.reading import LIMIT_DEFAULT, Cursor, Limit
+from conosco.web.reading import LIMIT_DEFAULT, Cursor, InState, Limit, Ref
 
-Only = Annotated[str, Parameter(max_length=100, description="Only those with this value; all if empty.")]
+Only = Annotated[str, QueryParameter(max_length=100, description="Only those with this value; all if empty.")]
 # The framework keeps the name ``state`` for itself, so that only the query calls it so.
-Wanted = Annotated[str, Parameter(query="state", max_length=100, description="Only deliveries in this state; all if empty.")]
+Wanted = Annotated[str, QueryParameter(name="state", max_length=100, description="Only deliveries in this state; all if empty.")]
 
 
 @get("/api/quarantine")
 async def list_quarantine(
-    office: Desks, in_state: bool, reason: Only = "", limit: Limit = LIMIT_DEFAULT, cursor: Cursor = ""
+    office: Desks, in_state: InState, reason: Only = "", limit: Limit = LIMIT_DEFAULT, cursor: Cursor = ""
 ) -> Page[KeptEvent]:
     """Events that could not be applied, with the reason; their bytes are kept."""
     return await office.care.quarantine(reason, cursor, limit)
 
 
 @post("/api/quarantine/replay", status_code=200)
-async def replay_quarantine(office: Desks, data: ReplayForm | None = None) -> Response[CommandAnswer]:
+async def replay_quarantine(office: Desks, data: JSONBody[ReplayForm | None] = None) -> Response[CommandAnswer]:
     """Try quarantined events again; without a body, all of them."""
     chosen = data or ReplayForm()
     choice = ReplayChoice(
@@ -39,7 +39,7 @@ async def replay_quarantine(office: Desks, data: ReplayForm | None = None) -> Re
 @get("/api/deliveries")
 async def list_deliveries(
     office: Desks,
-    in_state: bool,
+    in_state: InState,
     wanted: Wanted = "",
     destination: Only = "",
     limit: Limit = LIMIT_DEFAULT,
@@ -50,7 +50,7 @@ async def list_deliveries(
 
 
 @post("/api/deliveries/{ref:str}/retry", status_code=200)
-async def retry_delivery(office: Desks, ref: str) -> Response[CommandAnswer]:
+async def retry_delivery(office: Desks, ref: Ref) -> Response[CommandAnswer]:
     """Try a delivery again that has ended without success."""
     return command_response(await office.care.retry(ref))
 

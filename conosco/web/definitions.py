@@ -3,6 +3,7 @@
 from typing import Any
 
 from litestar import Response, get, post, put
+from litestar.params import JSONBody
 
 from conosco.model.answer import Page, Written
 from conosco.model.definition import DefinitionKind
@@ -19,7 +20,7 @@ from conosco.web.forms import (
     SourceForm,
     told,
 )
-from conosco.web.reading import LIMIT_DEFAULT, Cursor, Limit
+from conosco.web.reading import LIMIT_DEFAULT, Cursor, InState, Limit, Ref
 
 
 def write_status(written: Written, done: int) -> int:
@@ -33,20 +34,22 @@ def written_fields(written: Written, kind: DefinitionKind) -> dict[str, Any]:
 
 
 @get("/api/purposes")
-async def list_purposes(office: Desks, in_state: bool, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = "") -> Page[PurposeAnswer]:
+async def list_purposes(
+    office: Desks, in_state: InState, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = ""
+) -> Page[PurposeAnswer]:
     """All purposes, by key."""
     page = await office.definitions.list("purpose", cursor, limit)
     return Page(items=[PurposeAnswer(**told(item, "purpose")) for item in page.items], next=page.next)
 
 
 @get("/api/purposes/{ref:str}")
-async def read_purpose(office: Desks, in_state: bool, ref: str) -> PurposeAnswer:
+async def read_purpose(office: Desks, in_state: InState, ref: Ref) -> PurposeAnswer:
     """A purpose, by id or key."""
     return PurposeAnswer(**told(await office.definitions.get("purpose", ref), "purpose"))
 
 
 @post("/api/purposes")
-async def create_purpose(office: Desks, data: PurposeForm) -> Response[PurposeAnswer]:
+async def create_purpose(office: Desks, data: JSONBody[PurposeForm]) -> Response[PurposeAnswer]:
     """Make a purpose."""
     written = await office.definitions.create(data.definition())
     answer = PurposeAnswer(**written_fields(written, "purpose"))
@@ -54,27 +57,27 @@ async def create_purpose(office: Desks, data: PurposeForm) -> Response[PurposeAn
 
 
 @put("/api/purposes/{ref:str}")
-async def replace_purpose(office: Desks, ref: str, data: PurposeForm) -> Response[PurposeAnswer]:
+async def replace_purpose(office: Desks, ref: Ref, data: JSONBody[PurposeForm]) -> Response[PurposeAnswer]:
     """Replace a purpose by a new version, given whole."""
     written = await office.definitions.replace(ref, data.definition())
     return Response(PurposeAnswer(**written_fields(written, "purpose")), status_code=write_status(written, 200))
 
 
 @get("/api/sources")
-async def list_sources(office: Desks, in_state: bool, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = "") -> Page[SourceAnswer]:
+async def list_sources(office: Desks, in_state: InState, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = "") -> Page[SourceAnswer]:
     """All sources, by key."""
     page = await office.definitions.list("source", cursor, limit)
     return Page(items=[SourceAnswer(**told(item, "source")) for item in page.items], next=page.next)
 
 
 @get("/api/sources/{ref:str}")
-async def read_source(office: Desks, in_state: bool, ref: str) -> SourceAnswer:
+async def read_source(office: Desks, in_state: InState, ref: Ref) -> SourceAnswer:
     """A source, by id or key."""
     return SourceAnswer(**told(await office.definitions.get("source", ref), "source"))
 
 
 @post("/api/sources")
-async def create_source(office: Desks, data: SourceForm) -> Response[SourceAnswer]:
+async def create_source(office: Desks, data: JSONBody[SourceForm]) -> Response[SourceAnswer]:
     """Make a source. Its write key is told here and never again."""
     written = await office.definitions.create(data.definition())
     answer = SourceAnswer(**written_fields(written, "source"), write_key=written.write_key or UNSET)
@@ -82,7 +85,7 @@ async def create_source(office: Desks, data: SourceForm) -> Response[SourceAnswe
 
 
 @put("/api/sources/{ref:str}")
-async def replace_source(office: Desks, ref: str, data: SourceForm) -> Response[SourceAnswer]:
+async def replace_source(office: Desks, ref: Ref, data: JSONBody[SourceForm]) -> Response[SourceAnswer]:
     """Replace a source by a new version, given whole."""
     written = await office.definitions.replace(ref, data.definition())
     return Response(SourceAnswer(**written_fields(written, "source")), status_code=write_status(written, 200))
@@ -90,7 +93,7 @@ async def replace_source(office: Desks, ref: str, data: SourceForm) -> Response[
 
 @get("/api/destinations")
 async def list_destinations(
-    office: Desks, in_state: bool, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = ""
+    office: Desks, in_state: InState, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = ""
 ) -> Page[DestinationAnswer]:
     """All destinations, by key."""
     page = await office.definitions.list("destination", cursor, limit)
@@ -98,13 +101,13 @@ async def list_destinations(
 
 
 @get("/api/destinations/{ref:str}")
-async def read_destination(office: Desks, in_state: bool, ref: str) -> DestinationAnswer:
+async def read_destination(office: Desks, in_state: InState, ref: Ref) -> DestinationAnswer:
     """A destination, by id or key."""
     return DestinationAnswer(**told(await office.definitions.get("destination", ref), "destination"))
 
 
 @post("/api/destinations")
-async def create_destination(office: Desks, data: DestinationForm) -> Response[DestinationAnswer]:
+async def create_destination(office: Desks, data: JSONBody[DestinationForm]) -> Response[DestinationAnswer]:
     """Make a destination. The signing secret of a webhook is told here and never again."""
     written = await office.definitions.create(data.definition())
     answer = DestinationAnswer(**written_fields(written, "destination"), secret=written.secret or UNSET)
@@ -112,7 +115,7 @@ async def create_destination(office: Desks, data: DestinationForm) -> Response[D
 
 
 @put("/api/destinations/{ref:str}")
-async def replace_destination(office: Desks, ref: str, data: DestinationForm) -> Response[DestinationAnswer]:
+async def replace_destination(office: Desks, ref: Ref, data: JSONBody[DestinationForm]) -> Response[DestinationAnswer]:
     """Replace a destination by a new version, given whole."""
     written = await office.definitions.replace(ref, data.definition())
     return Response(DestinationAnswer(**written_fields(written, "destination")), status_code=write_status(written, 200))
@@ -120,7 +123,7 @@ async def replace_destination(office: Desks, ref: str, data: DestinationForm) ->
 
 @get("/api/attributes")
 async def list_attributes(
-    office: Desks, in_state: bool, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = ""
+    office: Desks, in_state: InState, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = ""
 ) -> Page[AttributeAnswer]:
     """All attributes, by key."""
     page = await office.definitions.list("attribute", cursor, limit)
@@ -128,13 +131,13 @@ async def list_attributes(
 
 
 @get("/api/attributes/{ref:str}")
-async def read_attribute(office: Desks, in_state: bool, ref: str) -> AttributeAnswer:
+async def read_attribute(office: Desks, in_state: InState, ref: Ref) -> AttributeAnswer:
     """An attribute, by id or key."""
     return AttributeAnswer(**told(await office.definitions.get("attribute", ref), "attribute"))
 
 
 @post("/api/attributes")
-async def create_attribute(office: Desks, data: AttributeForm) -> Response[AttributeAnswer]:
+async def create_attribute(office: Desks, data: JSONBody[AttributeForm]) -> Response[AttributeAnswer]:
     """Make an attribute."""
     written = await office.definitions.create(data.definition())
     answer = AttributeAnswer(**written_fields(written, "attribute"))
@@ -142,7 +145,7 @@ async def create_attribute(office: Desks, data: AttributeForm) -> Response[Attri
 
 
 @put("/api/attributes/{ref:str}")
-async def replace_attribute(office: Desks, ref: str, data: AttributeForm) -> Response[AttributeAnswer]:
+async def replace_attribute(office: Desks, ref: Ref, data: JSONBody[AttributeForm]) -> Response[AttributeAnswer]:
     """Replace an attribute by a new version, given whole."""
     written = await office.definitions.replace(ref, data.definition())
     return Response(AttributeAnswer(**written_fields(written, "attribute")), status_code=write_status(written, 200))

@@ -4,19 +4,21 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response, get, post
+from litestar.params import JSONBody
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from conosco.model.answer import Readiness, Status
 from conosco.web.access import Desks, DoorDependency, bearer_token, client_address
 from conosco.web.forms import SqlForm
+from conosco.web.reading import InState, InWarehouse
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @get("/api/status")
-async def read_status(office: Desks, in_state: bool) -> Status:
+async def read_status(office: Desks, in_state: InState) -> Status:
     """How many events were accepted and what became of them."""
     return await office.progress.status()
 
@@ -30,7 +32,7 @@ class SqlAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @post("/api/sql", status_code=200)
-async def ask_sql(office: Desks, in_warehouse: bool, data: SqlForm) -> SqlAnswer:
+async def ask_sql(office: Desks, in_warehouse: InWarehouse, data: JSONBody[SqlForm]) -> SqlAnswer:
     """Answer one read-only SELECT over the documented tables."""
     answer = await office.questions.sql(data.sql, data.params)
     return SqlAnswer(columns=answer.columns, rows=answer.rows, as_of=answer.as_of)

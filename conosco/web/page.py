@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response, get
+from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect
 
 from conosco.model.problem import refuse
@@ -61,7 +62,7 @@ async def show_page(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 
 @get("/static/{path:path}", opt={"public": True}, include_in_schema=False)
-async def show_static(request: Request[Any, Any, Any], path: str) -> Response[bytes]:
+async def show_static(request: Request[Any, Any, Any], path: FromPath[str]) -> Response[bytes]:
     """A file of the page."""
     file = request.app.state.static.get(str(path).removeprefix("/"))
     if file is None:
@@ -71,7 +72,7 @@ async def show_static(request: Request[Any, Any, Any], path: str) -> Response[by
 
 @get("/sign-in", opt={"public": True}, include_in_schema=False)
 async def sign_in(
-    request: Request[Any, Any, Any], office: Desks, door: DoorDependency, code: str = ""
+    request: Request[Any, Any, Any], office: Desks, door: DoorDependency, code: FromQuery[str] = ""
 ) -> Redirect | Response[bytes]:
     """Sign a browser in by its one-time link; a link that is used up or too old shows the sign-in page again (401)."""
     if not await door.redeem(request, code):

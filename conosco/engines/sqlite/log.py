@@ -143,6 +143,18 @@ class SqliteLog:
                     return Head(*tail)
                 self._newest = following
 
+    def count(self, after: int) -> int:
+        """How many events lie in requests after a position, across files."""
+        total = 0
+        with self._reading:
+            number: int | None = self._holding(after)
+            while number is not None:
+                file = self._reader(number)
+                ended = file is None or number < self._newest or file.tail()[0]
+                total += file.events_after(after) if file is not None else 0
+                number = self._following(number) if ended else None
+        return total
+
     def prune(self, before: int) -> int:
         """Drop whole files, and rows of the file that the position falls into; what was pruned cannot come back."""
         pruned = 0

@@ -5,7 +5,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import apsw
 import msgspec
 
 from conosco.engines.sqlite.connection import UNWRITABLE, connect, fetch, is_ready, migrate, roll_back, sync_folder, truncate_wal
@@ -176,6 +175,15 @@ class LogFile:
         finally:
             cursor.close()
 
+    def events_after(self, after: int) -> int:
+        """How many events the requests after a position hold: their slices, less the envelope each."""
+        found = fetch(
+            self._connection,
+            "SELECT coalesce(sum(length(hashes) / ? - 1), 0) FROM records WHERE position > ? AND kind = 'request'",
+            (HASH_BYTES, after),
+        )
+        return int(found[0][0])
+
     def row(self, position: int) -> Row | None:
         """The row at a position."""
         found = fetch(self._connection, f"SELECT {_COLUMNS} FROM records WHERE position = ?", (position,))
@@ -232,9 +240,8 @@ class LogFile:
             return 0
         salts = tuple(None if index in hit else salt for index, salt in enumerate(record.salts))
         slices = tuple(None if index in hit else body for index, body in enumerate(record.slices))
-        # A shorter row would make the tree move neighbours and could leave old bytes in the gap of a page. A row of the
-        # same length is overwritten in place, so whatever moves afterwards moves zeros.
-        self._connection.execute("UPDATE records SET body = ? WHERE position = ?", (apsw.zeroblob(len(row.body)), row.position))
+        # secure_delete zeroes what the shorter row no longer needs. Only rows that are moved between pages could leave copies
+        # behind, and in a file that is appended to in key order none is.
         self._connection.execute("UPDATE records SET body = ? WHERE position = ?", (encode_body(salts, slices), row.position))
         return len(hit)
 

@@ -1,7 +1,7 @@
 """The definitions desk: checks a definition, gives it an id and its secrets, and appends it to the log."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from secrets import token_bytes, token_urlsafe
 from typing import Final
 
@@ -135,7 +135,7 @@ class DefinitionsDesk:
         if problems:
             raise Refused(problems)
 
-    def _problems_of_destination(self, made: Destination) -> list[Problem]:
+    def _problems_of_destination(self, made: Destination) -> Sequence[Problem]:
         connector = self._connectors.get(made.type)
         if connector is None:
             params: dict[str, str | int] = {"type": made.type, "known": ", ".join(sorted(self._connectors))}
@@ -143,8 +143,8 @@ class DefinitionsDesk:
         try:
             connector.read_settings(made.spec)
         except Refused as refused:
-            return list(refused.problems)
-        return []
+            return refused.problems
+        return ()
 
 
 def _problems_of_segment(configuration: Configuration, made: Segment) -> list[Problem]:

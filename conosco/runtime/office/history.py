@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlglot import exp
 
 from conosco.model.answer import AsOf
-from conosco.model.problem import refuse
+from conosco.model.problem import Problem, Refused, refuse
 from conosco.ports.warehouse import Answer, QueryFailed
 from conosco.runtime.asking import WarehouseUnavailable
 from conosco.runtime.office.reading import Reading
@@ -92,7 +92,7 @@ class History:
             raise refuse("warehouse_unavailable", status=503) from None
         except QueryFailed as failed:
             if trusted:
-                raise refuse(failed.code, status=503, **failed.params) from None
+                raise Refused([Problem(code=failed.code, params=failed.params)], 503) from None
             raise
 
     async def axes(self, as_of: AsOf) -> tuple[int, int]:

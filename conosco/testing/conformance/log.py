@@ -12,6 +12,7 @@ from conosco.model.record import GENESIS, IMPORTED, Draft, Record, verify
 from conosco.ports.log import Appended, Head, Log
 from conosco.testing.clock import FrozenClock
 from conosco.testing.conformance.processes import Opener, draft, kill_appender, run_appenders
+from conosco.testing.conformance.threads import all_at_once
 
 START = 1_790_000_000_000_000
 
@@ -65,6 +66,17 @@ class LogSuite:
         clock.set(START + 5)
         assert door.append([draft("c")])[0].logged_at == START + 5
         assert door.head().logged_at == START + 5
+
+    def test_an_append_that_fails_leaves_nothing_and_holds_up_nobody(self, door: Log, clock: FrozenClock) -> None:
+        door.append([draft("before")])
+        head = door.head()
+        clock.set("no time")  # type: ignore[arg-type]  # a fault in the middle of the call
+        with pytest.raises(TypeError):
+            door.append([draft("lost")])
+        clock.set(START + 1)
+        assert door.head() == head
+        assert all_at_once(lambda: door.append([draft("after")])[0].position, 1) == [2]
+        assert texts(door.read(0, 10)) == ["before", "after"]
 
     def test_reading_is_limited_by_records_and_bytes(self, door: Log) -> None:
         door.append([draft(f"{number:0100}") for number in range(20)])

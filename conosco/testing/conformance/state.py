@@ -90,6 +90,13 @@ class StateSuite:
 
     def test_the_writer_sees_its_own_changes_and_readers_only_commits(self, door: State, reader: Callable[[], State]) -> None:
         write(door, CELLS, {(1, 1): b"old", (1, 2): b"old"}, position=5)
+        write(door, CELLS, {(9, 9): b"old"}, position=5)
+        door.begin(1)
+        door.delete(CELLS, [(1, 1), (1, 2)])
+        assert door.scan(CELLS, (), None, 1) == [((9, 9), b"old")]
+        door.delete(CELLS, [(9, 9)])
+        door.put_many(CELLS, {(1, 1): b"old", (1, 2): b"old"})
+        door.commit(5)
         other = reader()
         door.begin(1)
         door.put_many(CELLS, {(1, 1): b"new", (1, 3): b"new"})

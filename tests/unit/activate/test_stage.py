@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conosco.activate.stage import DeliveryVersion, activate, attempts_draft, park, read_intent, retry, settle
+from conosco.engines.memory.state import MemoryState
 from conosco.govern.gate import Gate
 from conosco.model import ids
 from conosco.model.definition import Destination
 from conosco.model.delivery import Attempt, AttemptResult, MembershipChange
 from conosco.ports.tables import OUTBOX, OUTBOX_DUE, OutboxRow, decode_row
 from conosco.ports.work import Work
-from tests.unit.activate.doors import TinyState
 
 SECRET = b"installation secret of 32 bytes."
 GATE = Gate(SECRET)
@@ -52,26 +52,36 @@ def a_destination(**fields: Any) -> Destination:
     return Destination(**{**usual, **fields})
 
 
-def run(state: TinyState, changes: list[MembershipChange], destinations: list[Destination]) -> list[DeliveryVersion]:
+def commit(state: MemoryState, work: Work) -> None:
+    state.begin(1)
+    work.flush()
+    state.commit(None)
+
+
+def run(state: MemoryState, changes: list[MembershipChange], destinations: list[Destination]) -> list[DeliveryVersion]:
     work = Work(state)
     versions = activate(work, changes, destinations, GATE, SECRET, NOW)
-    work.flush()
+    commit(state, work)
     return versions
 
 
-def settled(state: TinyState, attempt: Attempt, now: int = NOW + 1) -> list[DeliveryVersion]:
+def settled(state: MemoryState, attempt: Attempt, now: int = NOW + 1) -> list[DeliveryVersion]:
     work = Work(state)
     versions = settle(work, attempt, now)
-    work.flush()
+    commit(state, work)
     return versions
 
 
-def row_of(state: TinyState, delivery_id: str) -> OutboxRow:
-    row: OutboxRow = decode_row(OUTBOX, state.tables["outbox"][delivery_id,])
+def row_of(state: MemoryState, delivery_id: str) -> OutboxRow:
+    row: OutboxRow = decode_row(OUTBOX, state.get_many(OUTBOX, [(delivery_id,)])[delivery_id,])
     return row
 
 
-def due(state: TinyState) -> list[tuple[int, str]]:
+def rows(state: MemoryState) -> list[tuple[Any, bytes]]:
+    return state.scan(OUTBOX) + state.scan(OUTBOX_DUE)
+
+
+def due(state: MemoryState) -> list[tuple[int, str]]:
     return [(key[0], key[1]) for key, _ in state.scan(OUTBOX_DUE)]
 
 
@@ -80,7 +90,7 @@ def an_attempt(delivery_id: str, number: int, result: AttemptResult, due_at: int
 
 
 def test_a_live_change_becomes_a_pending_delivery_with_the_promised_body() -> None:
-    state = TinyState()
+    state = MemoryState()
     (version,) = run(state, [a_change()], [a_destination()])
     row = row_of(state, version["delivery_id"])
     intent = read_intent(row)
@@ -133,13 +143,13 @@ def test_a_live_change_becomes_a_pending_delivery_with_the_promised_body() -> No
 def test_a_delivery_is_made_only_for_what_the_destination_wants(
     change: dict[str, Any], destination: dict[str, Any], deliveries: int
 ) -> None:
-    state = TinyState()
+    state = MemoryState()
     assert len(run(state, [a_change(**change)], [a_destination(**destination)])) == deliveries
-    assert len(due(state)) == len(state.tables.get("outbox", {})) == deliveries
+    assert len(due(state)) == len(state.scan(OUTBOX)) == deliveries
 
 
 def test_what_the_gate_denies_is_kept_with_its_reason_and_never_due() -> None:
-    state = TinyState()
+    state = MemoryState()
     (version,) = run(state, [a_change(purpose="marketing")], [a_destination(purposes=("marketing",))])
     row = row_of(state, version["delivery_id"])
     assert (row.state, row.code) == (version["state"], version["code"]) == ("denied", "consent_unknown")
@@ -152,7 +162,7 @@ def test_what_the_gate_denies_is_kept_with_its_reason_and_never_due() -> None:
 
 def test_delivery_ids_are_stable_and_differ_by_each_of_their_parts() -> None:
     def delivery_id(change: MembershipChange, destination: Destination) -> str:
-        return run(TinyState(), [change], [destination])[0]["delivery_id"]
+        return run(MemoryState(), [change], [destination])[0]["delivery_id"]
 
     first = delivery_id(a_change(), a_destination())
     assert first == delivery_id(a_change(profile_id="pro_2", at=5, because={}), a_destination(version=9))
@@ -167,18 +177,18 @@ def test_delivery_ids_are_stable_and_differ_by_each_of_their_parts() -> None:
 
 
 def test_transitions_within_one_record_are_deliveries_of_their_own() -> None:
-    state = TinyState()
+    state = MemoryState()
     entered, left = a_change(), a_change(type="segment.exited")
     versions = run(state, [entered, left, entered], [a_destination()])
     versions += run(state, [left], [a_destination()])
     assert len({version["delivery_id"] for version in versions}) == 4
-    again = TinyState()
+    again = MemoryState()
     apart = [version for change in (entered, left, entered, left) for version in run(again, [change], [a_destination()])]
     assert [version["delivery_id"] for version in apart] == [version["delivery_id"] for version in versions]
 
 
 def test_attempts_move_a_delivery_until_it_is_delivered() -> None:
-    state = TinyState()
+    state = MemoryState()
     delivery_id = run(state, [a_change()], [a_destination()])[0]["delivery_id"]
     (version,) = settled(state, an_attempt(delivery_id, 1, "retry", NOW + 500))
     assert (version["state"], version["attempts"], version["code"]) == ("pending", 1, "http_500")
@@ -190,14 +200,14 @@ def test_attempts_move_a_delivery_until_it_is_delivered() -> None:
 
 @pytest.mark.parametrize("result", ["dead", "unknown"])
 def test_dead_and_unknown_deliveries_wait_for_a_person_and_keep_their_count(result: AttemptResult) -> None:
-    state = TinyState()
+    state = MemoryState()
     delivery_id = run(state, [a_change()], [a_destination()])[0]["delivery_id"]
     settled(state, an_attempt(delivery_id, 4, result))
     assert (row_of(state, delivery_id).state, due(state)) == (result, [])
     work = Work(state)
     (version,) = retry(work, delivery_id, NOW + 9)
     assert retry(work, delivery_id, NOW + 10) == []
-    work.flush()
+    commit(state, work)
     assert (version["state"], version["attempts"]) == ("pending", 4)
     assert due(state) == [(NOW + 9, delivery_id)]
     assert settled(state, an_attempt(delivery_id, 4, result)) == []
@@ -205,14 +215,14 @@ def test_dead_and_unknown_deliveries_wait_for_a_person_and_keep_their_count(resu
 
 
 def test_an_attempt_of_a_delivery_that_is_not_there_changes_nothing() -> None:
-    state = TinyState()
+    state = MemoryState()
     assert settled(state, an_attempt("dlv_gone", 1, "delivered")) == []
     assert retry(Work(state), "dlv_gone", NOW) == []
-    assert state.tables == {}
+    assert state.scan(OUTBOX) == []
 
 
 def test_success_is_taken_even_when_a_failure_of_the_same_attempt_came_first() -> None:
-    state = TinyState()
+    state = MemoryState()
     delivery_id = run(state, [a_change()], [a_destination()])[0]["delivery_id"]
     settled(state, an_attempt(delivery_id, 2, "retry", NOW + 5))
     assert settled(state, an_attempt(delivery_id, 1, "delivered"))[0]["state"] == "delivered"
@@ -227,7 +237,7 @@ RESULTS: tuple[AttemptResult, ...] = ("delivered", "retry", "dead", "unknown")
 def test_settling_twice_is_settling_once_and_old_news_never_wins(
     story: list[tuple[int, AttemptResult, int]], chance: random.Random
 ) -> None:
-    state = TinyState()
+    state = MemoryState()
     delivery_id = run(state, [a_change()], [a_destination()])[0]["delivery_id"]
     told: list[Attempt] = []
     for number, result, wait in story:
@@ -235,11 +245,11 @@ def test_settling_twice_is_settling_once_and_old_news_never_wins(
         before = row_of(state, delivery_id).attempts
         settled(state, attempt)
         told.append(attempt)
-        after = state.digest()
+        after = rows(state)
         settled(state, attempt, NOW + 2)
         settled(state, chance.choice(told), NOW + 3)
         row = row_of(state, delivery_id)
-        assert state.digest() == after
+        assert rows(state) == after
         assert row.attempts == max(before, number) or row.state == "delivered"
         assert due(state) == ([(row.due_at, delivery_id)] if row.state == "pending" else [])
     if any(attempt.result == "delivered" for attempt in told):
@@ -247,12 +257,12 @@ def test_settling_twice_is_settling_once_and_old_news_never_wins(
 
 
 def test_parking_sets_aside_what_was_decided_up_to_a_position() -> None:
-    state = TinyState()
+    state = MemoryState()
     run(state, [a_change(position=position) for position in range(1, 6)], [a_destination()])
     work = Work(state)
     versions = park(work, 3, NOW + 2)
     assert park(work, 3, NOW + 2) == []
-    work.flush()
+    commit(state, work)
     assert [(version["state"], version["code"]) for version in versions] == [("unknown", "parked")] * 3
     left = [read_intent(row_of(state, delivery_id)).position for _, delivery_id in due(state)]
     assert sorted(left) == [4, 5]

@@ -1,7 +1,7 @@
 """What is special about the log in files: rolling, pruning whole files, bytes that are gone, damage that is noticed."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import apsw
 import pytest
 
 from conosco.engines.sqlite.log import SqliteLog
+from conosco.engines.sqlite.log_file import LogFile, Row
 from conosco.model.record import GENESIS, Draft
 from conosco.testing.clock import FrozenClock
 from conosco.testing.conformance.log import START, check_chain, texts
@@ -84,6 +85,26 @@ def test_a_door_left_behind_by_rolling_and_pruning_goes_on_at_the_right_place(
     assert behind.head() == log.head()
     assert behind.verify() == []
     behind.close()
+
+
+def test_a_file_that_is_sealed_while_it_is_read_is_read_to_its_end(
+    log: SqliteLog, folder: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SqliteLog(folder, clock, segment_bytes=TINY)
+    fill(writer, range(2), 100)
+    rows = LogFile.rows
+
+    def slow_rows(file: LogFile, after: int, max_records: int) -> Generator[Row, None, None]:
+        yield from rows(file, after, max_records)
+        monkeypatch.setattr(LogFile, "rows", rows)
+        fill(writer, range(20))
+
+    monkeypatch.setattr(LogFile, "rows", slow_rows)
+    seen = [record.position for record in log.read(0, 100)]
+    assert len(files(folder)) > 2
+    seen += [record.position for record in log.read(seen[-1], 100)]
+    assert seen == list(range(1, 23))
+    writer.close()
 
 
 def test_pruning_drops_whole_files_and_their_bytes(log: SqliteLog, folder: Path) -> None:

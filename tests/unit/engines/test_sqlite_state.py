@@ -107,6 +107,20 @@ def test_commits_never_checkpoint_and_checkpoints_never_wait_for_the_writer(stat
     assert state.get_many(COMPONENTS, [(1,), (3_999,)]) == {(1,): b"open", (3_999,): bytes(2_000)}
 
 
+def test_a_reader_that_stays_holds_up_the_checkpoint_and_nobody_else(state: SqliteState, path: Path) -> None:
+    write(state, COMPONENTS, {(1,): b"old"})
+    state.checkpoint(empty=True)
+    reader = apsw.Connection(str(path))
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT row FROM components").get == b"old"
+    write(state, COMPONENTS, {(number,): bytes(3_000) for number in range(100)})
+    assert state.checkpoint() > 300_000
+    write(state, COMPONENTS, {(1,): b"new"})
+    assert reader.execute("SELECT row FROM components WHERE component = 1").get == b"old"
+    reader.close()
+    assert state.checkpoint() == 0
+
+
 def test_deleting_and_rewriting_leaves_no_trace(state: SqliteState, tmp_path: Path) -> None:
     order = random.Random(1)
     marked: set[Key] = set()

@@ -33,7 +33,7 @@ COMMON_TESTS: tuple[dict[str, Any], ...] = (
 )  # fmt: skip
 # Names as they are asked for; most events and people have the first.
 NAMES = ("v", "v", "v", "v", "v", "a.b", "~1", "0", "*", 'q"/\\')
-PATHS = ([], [], [], [], [], ["y"], ["z"], ["y", "z"], ["0"])
+PATHS: tuple[list[str], ...] = ([], [], [], [], [], ["y"], ["z"], ["y", "z"], ["0"])
 EVENTS = ("Order Completed", "Product Viewed", 'it\'s; -- \\ "x"')
 TEXT_OPERANDS = ("it", "IT", "i", "a", "PL", "caffè", "strasse", "tit", "5", 'x"', "e", "o", "n5.000000", "CAFFE\u0300")
 NUMBER_OPERANDS = (0, 5, 5.000001, 12, -1.5, 50, 1000, 3, 7, 99999999999999999999999999999999)

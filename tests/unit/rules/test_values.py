@@ -172,7 +172,7 @@ json_values = st.recursive(
 
 
 def paths_of(value: Any) -> set[tuple[str, ...]]:
-    found = {()}
+    found: set[tuple[str, ...]] = {()}
     for element in value if isinstance(value, list) else ():
         found |= paths_of(element)
     for name, member in value.items() if isinstance(value, dict) else ():

@@ -1,0 +1,42 @@
+"""A plain client of a running installation on this machine, for commands of the command line."""
+
+import base64
+import http.client
+from typing import Any
+
+import msgspec
+
+
+class Failed(Exception):
+    """The server refused; the text says what it said."""
+
+
+class Client:
+    """Talks to one server, with one kept connection. ``token`` is the administrator's, ``write_key`` a source's."""
+
+    def __init__(self, host: str, port: int, token: str, write_key: str) -> None:
+        self._connection = http.client.HTTPConnection(host, port, timeout=60)
+        self._token = token
+        self._basic = base64.b64encode(f"{write_key}:".encode()).decode()
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """A management call; its answer decoded. Raises Failed."""
+        raw = None if body is None else msgspec.json.encode(body)
+        return self._call(method, path, raw, f"Bearer {self._token}")
+
+    def track(self, batch: bytes) -> Any:
+        """Send a batch of events as an SDK does. Raises Failed."""
+        return self._call("POST", "/v1/batch", batch, f"Basic {self._basic}")
+
+    def _call(self, method: str, path: str, body: bytes | None, authorization: str) -> Any:
+        headers = {"authorization": authorization, "content-type": "application/json"}
+        try:
+            self._connection.request(method, path, body, headers)
+            answer = self._connection.getresponse()
+            raw = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise Failed(f"{method} {path}: {error}") from None
+        if answer.status >= 400:
+            raise Failed(f"{method} {path}: {answer.status} {raw[:500].decode(errors='replace')}")
+        return msgspec.json.decode(raw) if raw else None
