@@ -172,7 +172,7 @@ class Outbound:
         """
         self._networks: Final = tuple(allow_private_networks)
         self._limits: Final = limits or Limits()
-        self._tls: Final = tls or _trusting_tls()
+        self._tls = tls
         self._dns: Final = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="dns")
         self._resolver: Final[Resolver] = resolver or self._ask_system
         self._resolving: Final[dict[tuple[str, int], asyncio.Task[Sequence[str]]]] = {}
@@ -231,6 +231,9 @@ class Outbound:
 
     async def _connect_checked(self, target: Target, addresses: Sequence[str]) -> "_Connection":
         loop = asyncio.get_running_loop()
+        if target.secure and self._tls is None:
+            # Reading all the authorities takes a tenth of a second, which other deliveries need not wait for.
+            self._tls = await loop.run_in_executor(self._dns, _trusting_tls)
         failure: Failure = "connect_failed"
         for address in addresses:
             try:

@@ -14,8 +14,8 @@ from conosco.rules.values import OBJECT_LEAF, index_key, leaf_of
 
 TEXT: Final = exp.DataType.build("TEXT")
 HUGE: Final = exp.DataType.build("INT128")
-TEXTS: Final = exp.DataType.build("TEXT[]", dialect="duckdb")
-MOMENTS: Final = exp.DataType.build("BIGINT[]", dialect="duckdb")
+TEXTS: Final = exp.DataType(this=exp.DataType.Type.ARRAY, expressions=[TEXT.copy()], nested=True)
+MOMENTS: Final = exp.DataType(this=exp.DataType.Type.ARRAY, expressions=[exp.DataType.build("BIGINT")], nested=True)
 EXACT: Final = exp.DataType.build(f"DECIMAL(38, {SCALE})")
 _COMPARISONS: Final[dict[str, type[exp.Expression]]] = {
     "more_than": exp.GT,
@@ -116,9 +116,7 @@ def rest_of(leaf: exp.Expression) -> exp.Expression:
 
 def millionths_of(leaf: exp.Expression) -> exp.Expression:
     """A number leaf as whole millionths: it has six decimals, so only the point is in the way."""
-    return exp.TryCast(
-        this=call("replace", rest_of(leaf), text("."), text("")), to=exp.DataType.build("INT128", dialect="duckdb")
-    )
+    return try_cast(call("replace", rest_of(leaf), text("."), text("")), HUGE)
 
 
 def spelled(millionths: exp.Expression) -> exp.Expression:

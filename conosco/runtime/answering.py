@@ -42,8 +42,8 @@ _BACKLOG: Final = 64
 class Standing:
     """How far the warehouse is, told by the one thread that fills it and read by all that answer."""
 
-    def __init__(self) -> None:
-        self.status = WarehouseStatus(warehoused=0, as_of=0, last_batch=0)
+    def __init__(self, status: WarehouseStatus) -> None:
+        self.status = status
         self.on_change: Callable[[], None] = lambda: None
 
     def tell(self, status: WarehouseStatus) -> None:

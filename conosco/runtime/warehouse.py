@@ -5,6 +5,7 @@ import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event as Signal
+from time import monotonic
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,9 @@ EVENTS_PER_APPEND: Final = 20_000
 FEED_PAGE: Final = 64
 RECORDS_PER_READ: Final = 500
 IDLE_S: Final = 0.05
+# After an append that emptied the feed the writer rests for this many times as long as it took.
+PAUSE: Final = 2.0
+STOCK_S: Final = 60.0
 REBUILD_RETRY_S: Final = 1.0
 # Of each list in the feed: the table it goes to, and the column that takes the feed row's position where a row has none.
 FEED_TABLES: Final[Mapping[str, tuple[str, str]]] = {
@@ -32,6 +36,8 @@ FEED_TABLES: Final[Mapping[str, tuple[str, str]]] = {
     "outcomes": ("outcome_versions", "changed_position"),
 }
 
+# A last batch that must be asked for.
+UNKNOWN: Final = -1
 Address = tuple[int, int]
 Rows = list[dict[str, Any]]
 Understand = Callable[[Record], Sequence[object]]
@@ -69,7 +75,7 @@ class WarehouseRole:
         self._canonical_json = canonical_json
         self._note = note
         self._rebuild = rebuild
-        self._standing = Standing()
+        self._standing = Standing(WarehouseStatus(warehoused=0, as_of=0, last_batch=UNKNOWN))
         self._answering = Answering(warehouse, self._standing, socket_path)
 
     @property
@@ -82,47 +88,59 @@ class WarehouseRole:
         self._answering.start()
         try:
             while not stop.is_set():
+                begun = monotonic()
                 if not self.step():
-                    stop.wait(REBUILD_RETRY_S if self.status.needs_rebuild else IDLE_S)
+                    # A calm stream is taken in sips, so that small appends leave most of a core to others.
+                    stop.wait(max(REBUILD_RETRY_S if self.status.needs_rebuild else IDLE_S, PAUSE * (monotonic() - begun)))
         finally:
             self._answering.stop()
 
     def step(self) -> bool:
-        """Append what the feed holds, one append's worth; False if there was nothing to do."""
+        """Append what the feed holds, one append's worth; True if there may be more already."""
         try:
             return self._step()
         except QueryFailed as failure:
             # The file was unusable and was opened again, or begun anew: the next step sees how far it is now.
             self._note("warehouse_reopened", {"code": failure.code})
+            self._standing.tell(msgspec.structs.replace(self.status, last_batch=UNKNOWN))
             return True
 
     def _step(self) -> bool:
         # Read before the feed: whatever State includes up to here is in the feed that is read after.
         position = self._state.offset()[0]
         newest = self._newest_sequence()
-        last = self._warehouse.last_batch()
-        rows = self._feed_rows(last)
-        if reason := self._misfit(last, newest, rows):
+        reason = ""
+        if self.status.last_batch == UNKNOWN:
+            reason = self._take_stock()
+        last = self.status.last_batch
+        rows, is_full = self._feed_rows(last)
+        if reason := reason or _misfit(last, newest, rows):
             return self._mend(reason)
         if rows:
             self.absorb(rows)
-        else:
-            self._tell(last, max(position, self.status.as_of))
-        return bool(rows)
+        elif position > self.status.as_of or self.status.needs_rebuild:
+            self._standing.tell(msgspec.structs.replace(self.status, as_of=position, needs_rebuild=""))
+        return is_full
 
     def absorb(self, rows: Sequence[tuple[int, FeedRow]]) -> None:
         """Append feed rows (sequence, row), in order, as one batch."""
-        tables = self._tables(rows)
-        as_of = max([self._stored()[1], *(row.position for _, row in rows)])
-        self._warehouse.append(rows[-1][0], tables, as_of)
-        self._tell(rows[-1][0], as_of)
-
-    def _tell(self, last: int, as_of: int) -> None:
+        last = rows[-1][0]
+        as_of = max([self.status.as_of, *(row.position for _, row in rows)])
+        self._warehouse.append(last, self._tables(rows), as_of)
         self._standing.tell(WarehouseStatus(warehoused=self._stored()[0], as_of=as_of, last_batch=last))
+
+    def _take_stock(self) -> str:
+        """Learn how far the Warehouse is; why the feed cannot be the one that it was filled from, empty if it can."""
+        last = self._warehouse.last_batch()
+        warehoused, as_of = self._stored()
+        self._standing.tell(WarehouseStatus(warehoused=warehoused, as_of=as_of, last_batch=last))
+        raw = self._state.get_many(FEED, [(last,)]).get((last,))
+        return "feed_is_another" if raw is not None and decode_row(FEED, raw).position > as_of else ""
 
     def _stored(self) -> tuple[int, int]:
         """(events in the warehouse, as_of of the last append)."""
-        answer = self._warehouse.query("SELECT warehoused, as_of FROM store.progress", (), max_rows=1, timeout_s=60, trusted=True)
+        sql = "SELECT warehoused, as_of FROM store.progress"
+        answer = self._warehouse.query(sql, (), max_rows=1, timeout_s=STOCK_S, trusted=True)
         return answer.rows[0][0], answer.rows[0][1]
 
     # The feed ----------------------------------------------------------------------------------------------------------
@@ -132,11 +150,11 @@ class WarehouseRole:
         raw = self._state.get_many(CURSORS, [key]).get(key)
         return 0 if raw is None else int(decode_row(CURSORS, raw).value)
 
-    def _feed_rows(self, after: int) -> list[tuple[int, FeedRow]]:
-        """The rows that follow, up to about as many as one append takes."""
+    def _feed_rows(self, after: int) -> tuple[list[tuple[int, FeedRow]], bool]:
+        """The rows that follow, up to about as many as one append takes; and whether there may be more."""
         taken: list[tuple[int, FeedRow]] = []
         events = 0
-        while events < EVENTS_PER_APPEND:
+        while True:
             page = self._state.scan(FEED, (after + 1,), None, FEED_PAGE)
             for (sequence,), raw in page:
                 row: FeedRow = decode_row(FEED, raw)
@@ -144,23 +162,9 @@ class WarehouseRole:
                 after = sequence
                 events += len(msgspec.msgpack.decode(row.body).get("applied", ()))
                 if events >= EVENTS_PER_APPEND:
-                    break
+                    return taken, True
             if len(page) < FEED_PAGE:
-                break
-        return taken
-
-    def _misfit(self, last: int, newest: int, rows: Sequence[tuple[int, FeedRow]]) -> str:
-        """Why the feed does not continue the warehouse; empty if it does."""
-        if last > newest:
-            return "warehouse_is_ahead"
-        if rows and rows[0][0] > last + 1:
-            return "feed_begins_later"
-        if not rows and newest > last:
-            return "feed_is_gone"
-        raw = self._state.get_many(FEED, [(last,)]).get((last,))
-        if raw is not None and decode_row(FEED, raw).position > self._stored()[1]:
-            return "feed_is_another"
-        return ""
+                return taken, False
 
     def _mend(self, reason: str) -> bool:
         """Start over if the feed is whole, else ask for a rebuild."""
@@ -169,10 +173,12 @@ class WarehouseRole:
         first = self._state.scan(FEED, (), None, 1)
         if (first and first[0][0] == (1,)) or self._newest_sequence() == 0:
             self._warehouse.clear()
+            self._standing.tell(WarehouseStatus(warehoused=0, as_of=0, last_batch=UNKNOWN))
             return True
         self._standing.tell(msgspec.structs.replace(self.status, needs_rebuild=reason))
         if self._rebuild is not None:
             self._rebuild()
+            self._standing.tell(msgspec.structs.replace(self.status, last_batch=UNKNOWN))
         return False
 
     # Rows --------------------------------------------------------------------------------------------------------------
@@ -292,6 +298,15 @@ def confine_memory(bytes_max: int) -> None:
     """
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (bytes_max if hard < 0 else min(bytes_max, hard), hard))
+
+
+def _misfit(last: int, newest: int, rows: Sequence[tuple[int, FeedRow]]) -> str:
+    """Why the feed does not continue the warehouse; empty if it does."""
+    if last > newest:
+        return "warehouse_is_ahead"
+    if rows and rows[0][0] > last + 1:
+        return "feed_begins_later"
+    return "feed_is_gone" if not rows and newest > last else ""
 
 
 def _plain(row: Mapping[str, Any], position_column: str, position: int) -> dict[str, Any]:

@@ -12,11 +12,10 @@ from prometheus_client import CollectorRegistry
 
 from conosco.model.problem import Refused
 from conosco.ports.log import LogFull
-from conosco.ports.state import StateFull
 from conosco.ports.warehouse import QueryFailed
 from conosco.web.access import Door, GuessLimit, close_session, open_session, read_session
 from conosco.web.care import CARE_ROUTES
-from conosco.web.contract import make_contract, openapi_config, read_contract
+from conosco.web.contract import openapi_config, read_contract
 from conosco.web.definitions import DEFINITION_ROUTES
 from conosco.web.not_built import NOT_BUILT_ROUTES
 from conosco.web.office import Office
@@ -83,7 +82,7 @@ def create_api(
             Refused: teller.on_refused,
             QueryFailed: teller.on_query_failed,
             LogFull: teller.on_full,
-            StateFull: teller.on_full,
+            RecursionError: teller.on_too_deep,
             ValidationException: teller.on_invalid,
             HTTPException: teller.on_http,
             Exception: teller.on_crash,
@@ -96,5 +95,4 @@ def create_api(
     )
     app.state.registry = registry or CollectorRegistry()
     app.state.static = load_static()
-    app.state.contract = make_contract(app)
     return app

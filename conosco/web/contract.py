@@ -10,6 +10,8 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Method
 
+from conosco.web.problems import ProblemAnswer
+
 # It changes when a client would have to, not with every release.
 CONTRACT_VERSION: Final = "1"
 # The framework names the schema of Page[Member] by its whole import path.
@@ -57,6 +59,8 @@ def make_contract(app: Litestar) -> dict[str, Any]:
         if handler.opt.get("public")
         for method in handler.http_methods
     }
+    _, schemas = msgspec.json.schema_components((ProblemAnswer,), ref_template="#/components/schemas/{name}")
+    document["components"]["schemas"].update(schemas)
     problem = {
         "description": "A problem.",
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}},
@@ -76,4 +80,8 @@ def make_contract(app: Litestar) -> dict[str, Any]:
 @get("/api/openapi.json", opt={"public": True}, security=[])
 async def read_contract(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
     """This document."""
-    return Response(request.app.state.contract, media_type="application/json")
+    state = request.app.state
+    # Made when first asked for: starting must not wait for it.
+    if "contract" not in state:
+        state["contract"] = make_contract(request.app)
+    return Response(state["contract"], media_type="application/json")

@@ -15,14 +15,13 @@ from litestar.exceptions import HTTPException, ValidationException
 from conosco.model.answer import ProfileSplit
 from conosco.model.problem import Problem, Refused
 from conosco.ports.log import LogFull
-from conosco.ports.state import StateFull
 from conosco.ports.warehouse import QueryFailed
 from conosco.web.journal import journal
 from conosco.web.wording import Language, Wording, choose_language
 
 PROBLEM_TYPE: Final = "application/problem+json"
 # What the warehouse cannot do now, as opposed to what it will never do.
-_QUERY_STATUS: Final = {"busy": 503, "warehouse_unavailable": 503, "query_timeout": 504}
+_QUERY_STATUS: Final = {"busy": 503, "warehouse_unavailable": 503, "warehouse_broken": 503, "query_timeout": 504}
 _HTTP_CODES: Final = {
     400: "unreadable_body",
     401: "not_signed_in",
@@ -81,9 +80,9 @@ class ProblemTeller:
         status = _QUERY_STATUS.get(failed.code, 422)
         return self.answer(request, [Problem(code=failed.code, params=failed.params, pointer="")], status)
 
-    def on_full(self, request: AnyRequest, _: LogFull | StateFull) -> Response[ProblemAnswer]:
+    def on_full(self, request: AnyRequest, _: LogFull) -> Response[ProblemAnswer]:
         """Nothing can be written at present; nothing of the request was kept."""
-        return self.answer(request, [Problem(code="storage_full")], 503)
+        return self.answer(request, [Problem(code="log_full")], 503)
 
     def on_invalid(self, request: AnyRequest, invalid: ValidationException) -> Response[ProblemAnswer]:
         """A body or a query parameter that does not have its shape."""
@@ -105,6 +104,10 @@ class ProblemTeller:
         for name, value in (error.headers or {}).items():
             response.headers[name] = value
         return response
+
+    def on_too_deep(self, request: AnyRequest, _: RecursionError) -> Response[ProblemAnswer]:
+        """JSON nested deeper than any reader goes; nothing of ours recurses without a limit."""
+        return self.answer(request, [Problem(code="unreadable_body")], 400)
 
     def on_crash(self, request: AnyRequest, error: Exception) -> Response[ProblemAnswer]:
         """A defect of ours. The reader gets the request id; the journal gets the place, without any values."""

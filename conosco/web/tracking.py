@@ -84,6 +84,13 @@ class TrackingMetrics:
         self.events = Counter("conosco_tracking_events", "Events received, by what was answered.", ["status"], registry=registry)
         self.refused = Counter("conosco_tracking_refused", "Requests refused whole, by code.", ["code"], registry=registry)
 
+    def count_events(self, accepted: Accepted) -> None:
+        """Count the events of one answer by status."""
+        stored, kept, received = accepted.stored_count, len(accepted.slices), len(accepted.events)
+        for status, count in (("stored", stored), ("rejected", kept - stored), ("refused", received - kept)):
+            if count:
+                self.events.labels(status).inc(count)
+
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """The body of an answer; ``code`` says why a request was refused whole."""
@@ -174,8 +181,7 @@ class Tracking:
             raise refuse("source_disabled", status=401)
         if accepted.slices:
             await self._store(_draft(accepted, source, call, headers, received_at))
-        for event in accepted.events:
-            self._metrics.events.labels(event.status).inc()
+        self._metrics.count_events(accepted)
         stored = accepted.stored_count > 0
         return 200 if stored else 400, Answer(success=stored, events=accepted.events)
 

@@ -218,13 +218,15 @@ class Store:
         return self._door.execute(sql).fetchall()
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert by one JSON parameter: many times quicker than one parameter a value."""
         columns = _COLUMNS[table]
+        kinds = {name: "BIGINT" if kind == "TIMESTAMP" else kind for name, kind in columns.items()}
+        picked = ", ".join(f"make_timestamp(r.{name})" if kind == "TIMESTAMP" else f"r.{name}" for name, kind in columns.items())
+        body = json.dumps([{name: row[name] for name in columns} for row in rows])
         self._door.execute(f"DELETE FROM store.{table}")
-        if not rows:
-            return
-        marks = ", ".join("make_timestamp(?)" if kind == "TIMESTAMP" else "?" for kind in columns.values())
-        values = [row[name] for row in rows for name in columns]
-        self._door.execute(f"INSERT INTO store.{table} VALUES {', '.join([f'({marks})'] * len(rows))}", values)
+        self._door.execute(
+            f"INSERT INTO store.{table} SELECT {picked} FROM (SELECT unnest(from_json(?, '{json.dumps([kinds])}')) AS r)", [body]
+        )
 
 
 _COLUMNS = {

@@ -41,30 +41,63 @@ class Clock:
         return self.now_s
 
 
+class Lobby:
+    """An Office that passes every request to the office of the running test, so that one application serves all tests."""
+
+    def __init__(self) -> None:
+        self.office = FakeOffice()
+        self.tracked: list[str] = []
+
+    access = property(lambda self: self.office.access)
+    progress = property(lambda self: self.office.progress)
+    definitions = property(lambda self: self.office.definitions)
+    segments = property(lambda self: self.office.segments)
+    people = property(lambda self: self.office.people)
+    care = property(lambda self: self.office.care)
+    questions = property(lambda self: self.office.questions)
+
+
+_LOBBY = Lobby()
+_CLOCK = Clock()
+
+
 @pytest.fixture
 def office() -> FakeOffice:
-    return FakeOffice()
+    """A fresh office."""
+    _LOBBY.office = FakeOffice()
+    return _LOBBY.office
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    """The application's clock, past all that earlier tests did."""
+    _CLOCK.now_s += 1_000
+    return _CLOCK
 
 
 @pytest.fixture
 def tracked() -> list[str]:
     """The paths that reached tracking."""
-    return []
+    _LOBBY.tracked = []
+    return _LOBBY.tracked
 
 
-@pytest.fixture
-def app(office: FakeOffice, clock: Clock, tracked: list[str]) -> Any:
+@pytest.fixture(scope="session")
+def front() -> Any:
+    """The application."""
+
     async def tracking(scope: Any, receive: Any, send: Any) -> None:
-        tracked.append(scope["path"])
+        _LOBBY.tracked.append(scope["path"])
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"tracked"})
 
-    return create_app(create_api(office, clock_s=clock), tracking)
+    return create_app(create_api(_LOBBY, clock_s=_CLOCK), tracking)
+
+
+@pytest.fixture
+def app(front: Any, office: FakeOffice, clock: Clock, tracked: list[str]) -> Any:
+    """The application over a fresh office."""
+    return front
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Errors: their shape, their places, their words in four languages, and what they must never say."""
 
+import ast
 import logging
 import re
 from pathlib import Path
@@ -141,7 +142,7 @@ def test_the_journal_names_routes_and_no_people(ask: Client, caplog: pytest.LogC
 def test_a_full_disk_is_told(ask: Client, office: FakeOffice) -> None:
     office.progress.crash = LogFull()
     answer = ask("GET", "/api/status")
-    assert (answer.status_code, answer.json()["code"]) == (503, "storage_full")
+    assert (answer.status_code, answer.json()["code"]) == (503, "log_full")
 
 
 def test_a_refusal_without_problems_is_still_a_problem(ask: Client, office: FakeOffice) -> None:
@@ -169,19 +170,56 @@ def test_any_accept_language_gives_a_known_language(header: str) -> None:
     assert choose_language(header) in LANGUAGES
 
 
-def codes_in_the_product() -> set[str]:
-    """Every code that the product's own source refuses with."""
-    raised = re.compile(r"""(?:refuse|QueryFailed|Problem)\(\s*(?:\[?\s*Problem\()?(?:code=)?"([a-z_]+)\"""")
-    noted = re.compile(r"""found\.add\(\s*"([a-z_]+)\"""")
+def told_codes() -> dict[str, list[set[str]]]:
+    """Every code that the product's own source refuses with, and the parameters of each place where they can be read.
+
+    Left out are the places whose refusals never pass through the management API.
+    """
     folder = Path(conosco.__file__).parent
-    texts = [path.read_text() for path in folder.rglob("*.py")]
-    return {code for text in texts for pattern in (raised, noted) for code in pattern.findall(text)}
+    elsewhere = {"collect", "cli", "testing", "web/tracking.py", "runtime/settings.py"}
+    found: dict[str, list[set[str]]] = {}
+    for path in folder.rglob("*.py"):
+        place = path.relative_to(folder)
+        if place.parts[0] in elsewhere or place.as_posix() in elsewhere:
+            continue
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and (told := _told(call)):
+                found.setdefault(told[0], []).append(told[1])
+    return found
+
+
+def _told(call: ast.Call) -> tuple[str, set[str]] | None:
+    """The code and the parameters of a call that makes a problem; none for other calls."""
+    name = ast.unparse(call.func)
+    named = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+    if name == "Problem":
+        code, params = named.get("code"), named.get("params")
+        keys = params.keys if isinstance(params, ast.Dict) else []
+        given_names = {key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+        given_names |= {"*"} if params is not None and not isinstance(params, ast.Dict) else set()
+    elif name in ("refuse", "QueryFailed") or name.endswith("found.add"):
+        code = call.args[0] if call.args else None
+        given_names = set(named) | ({"*"} if any(keyword.arg is None for keyword in call.keywords) else set())
+    else:
+        return None
+    return (code.value, given_names) if isinstance(code, ast.Constant) and isinstance(code.value, str) else None
 
 
 def test_every_code_has_words() -> None:
-    codes = codes_in_the_product() | set(CODES)
+    codes = set(told_codes()) | set(CODES)
     assert len(codes) > 50, "the search must find what there is"
     assert sorted(codes - set(CATALOGUES["en"].codes)) == []
+
+
+def test_words_speak_only_of_parameters_that_are_given() -> None:
+    wrong = [
+        (code, name)
+        for code, places in told_codes().items()
+        for given_names in places
+        for name in PLACE.findall(CATALOGUES["en"].codes[code].detail)
+        if "*" not in given_names and name not in given_names
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "en"])
