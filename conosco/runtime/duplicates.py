@@ -18,12 +18,11 @@ def dedup_key(secret: bytes, source_id: str, message_id: str) -> tuple[bytes]:
     return (hashlib.blake2b(text, digest_size=16, key=secret[:64]).digest(),)
 
 
-def recognise_message(work: Work, log: Log, secret: bytes, event: Event) -> Sameness:
-    """Note a message, or recognise it. The first body is read again from the log only if the message is known.
+def recognise_message(work: Work, log: Log, key: tuple[bytes], event: Event) -> Sameness:
+    """Note a message under its dedup key, or recognise it. The first body is read again from the log only if the message is known.
 
     A first body that was erased cannot conflict with anything.
     """
-    key = dedup_key(secret, event.source_id, event.message_id)
     row: DedupRow | None = work.get(DEDUP, key)
     if row is None:
         work.put(DEDUP, key, DedupRow(position=event.position, slot=event.slot))

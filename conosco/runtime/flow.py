@@ -17,7 +17,7 @@ from conosco.profile.stage import Folded, Regrouped, fold, note_identifiers, reg
 from conosco.profile.view import PersonView
 from conosco.resolve.resolution import Resolution
 from conosco.resolve.stage import resolve
-from conosco.runtime.duplicates import recognise_message
+from conosco.runtime.duplicates import dedup_key, recognise_message
 from conosco.runtime.surroundings import Surroundings
 from conosco.segment.stage import Cause, Evaluated, arm, carry_over, close_all, evaluate
 
@@ -42,7 +42,11 @@ Step = Callable[[Subject, Surroundings], Outcome | None]
 
 def recognise(subject: Subject, around: Surroundings) -> Outcome | None:
     """Has this message been applied before? Then it is a duplicate; with another body it is a conflict and kept aside."""
-    match recognise_message(around.work, around.log, around.secret, subject.event):
+    event = subject.event
+    key = around.dedup_keys.get((event.position, event.slot)) or dedup_key(
+        around.secret, event.source_id, event.message_id
+    )
+    match recognise_message(around.work, around.log, key, event):
         case "new":
             return None
         case "same":

@@ -33,6 +33,8 @@ class Surroundings:
         # Timers that fall due within this micro-batch: (due, person).
         self.horizon = 0
         self.timers: list[tuple[int, int]] = []
+        # Dedup keys that reading ahead has computed already, by address.
+        self.dedup_keys: dict[tuple[int, int], tuple[bytes]] = {}
         self._identifier_ordinal = 0
 
     def at(self, position: int, now: int) -> None:

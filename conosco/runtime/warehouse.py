@@ -36,8 +36,8 @@ FEED_TABLES: Final[Mapping[str, tuple[str, str]]] = {
     "outcomes": ("outcome_versions", "changed_position"),
 }
 
-# A last batch that must be asked for.
-UNKNOWN: Final = -1
+# The code of a Warehouse whose file could not go on; it has begun again by then.
+BROKEN: Final = "warehouse_broken"
 Address = tuple[int, int]
 Rows = list[dict[str, Any]]
 Understand = Callable[[Record], Sequence[object]]
@@ -75,7 +75,9 @@ class WarehouseRole:
         self._canonical_json = canonical_json
         self._note = note
         self._rebuild = rebuild
-        self._standing = Standing(WarehouseStatus(warehoused=0, as_of=0, last_batch=UNKNOWN))
+        self._standing = Standing(WarehouseStatus(warehoused=0, as_of=0, last_batch=0))
+        # Whether the status is that of the Warehouse itself; it is asked once, for nobody else writes.
+        self._is_stocked = False
         self._answering = Answering(warehouse, self._standing, socket_path)
 
     @property
@@ -100,18 +102,18 @@ class WarehouseRole:
         try:
             return self._step()
         except QueryFailed as failure:
-            # The file was unusable and was opened again, or begun anew: the next step sees how far it is now.
-            self._note("warehouse_reopened", {"code": failure.code})
-            self._standing.tell(msgspec.structs.replace(self.status, last_batch=UNKNOWN))
+            if failure.code != BROKEN:
+                raise
+            # The file was opened again, or begun anew: the next step sees how far it is now.
+            self._note(BROKEN, {"batch": self.status.last_batch})
+            self._is_stocked = False
             return True
 
     def _step(self) -> bool:
         # Read before the feed: whatever State includes up to here is in the feed that is read after.
         position = self._state.offset()[0]
         newest = self._newest_sequence()
-        reason = ""
-        if self.status.last_batch == UNKNOWN:
-            reason = self._take_stock()
+        reason = "" if self._is_stocked else self._take_stock()
         last = self.status.last_batch
         rows, is_full = self._feed_rows(last)
         if reason := reason or _misfit(last, newest, rows):
@@ -133,7 +135,8 @@ class WarehouseRole:
         """Learn how far the Warehouse is; why the feed cannot be the one that it was filled from, empty if it can."""
         last = self._warehouse.last_batch()
         warehoused, as_of = self._stored()
-        self._standing.tell(WarehouseStatus(warehoused=warehoused, as_of=as_of, last_batch=last))
+        self._standing.tell(msgspec.structs.replace(self.status, warehoused=warehoused, as_of=as_of, last_batch=last))
+        self._is_stocked = True
         raw = self._state.get_many(FEED, [(last,)]).get((last,))
         return "feed_is_another" if raw is not None and decode_row(FEED, raw).position > as_of else ""
 
@@ -173,12 +176,12 @@ class WarehouseRole:
         first = self._state.scan(FEED, (), None, 1)
         if (first and first[0][0] == (1,)) or self._newest_sequence() == 0:
             self._warehouse.clear()
-            self._standing.tell(WarehouseStatus(warehoused=0, as_of=0, last_batch=UNKNOWN))
+            self._is_stocked = False
             return True
         self._standing.tell(msgspec.structs.replace(self.status, needs_rebuild=reason))
         if self._rebuild is not None:
             self._rebuild()
-            self._standing.tell(msgspec.structs.replace(self.status, last_batch=UNKNOWN))
+            self._is_stocked = False
         return False
 
     # Rows --------------------------------------------------------------------------------------------------------------

@@ -45,7 +45,10 @@ class _Prepared(NamedTuple):
 
 
 class SqliteLog:
-    """The Log door on a folder of SQLite files. Threads may share it; several processes may each have their own."""
+    """The Log door on a folder of SQLite files. Threads may share it; several processes may each have their own.
+
+    Reading raises LogFull too, when a file it has not opened before cannot be opened for want of room.
+    """
 
     def __init__(self, folder: Path, clock: Callable[[], int], *, segment_bytes: int = SEGMENT_BYTES) -> None:
         """Open or make the log. ``clock`` gives microseconds UTC; a file that grows above ``segment_bytes`` is followed by the next."""
@@ -117,6 +120,7 @@ class SqliteLog:
         """Read records after a position, in order, across files."""
         records: list[Record] = []
         with self._reading:
+            self._newest_tail()
             number: int | None = self._holding(after) if max_records > 0 else None
             while number is not None:
                 file = self._reader(number)
@@ -135,18 +139,13 @@ class SqliteLog:
     def head(self) -> Head:
         """The newest durable record, by one look-up of a cached statement."""
         with self._reading:
-            while True:
-                file = self._reader(self._newest)
-                sealed, tail = file.tail() if file else (True, _START)
-                following = self._following(self._newest) if sealed else None
-                if following is None:
-                    return Head(*tail)
-                self._newest = following
+            return Head(*self._newest_tail())
 
     def count(self, after: int) -> int:
         """How many events lie in requests after a position, across files."""
         total = 0
         with self._reading:
+            self._newest_tail()
             number: int | None = self._holding(after)
             while number is not None:
                 file = self._reader(number)
@@ -193,7 +192,7 @@ class SqliteLog:
         noted = self._read_note()
         if noted is not None:
             notes.append(noted)
-        files = [LogFile(self._path(number)) for number in self._whole()]
+        files = [self._open(number) for number in self._whole()]
         try:
             return check_files(files, after, [note for note in notes if note.position > after])
         finally:
@@ -223,7 +222,7 @@ class SqliteLog:
         numbers = self._numbers()
         with suppress(FileNotFoundError):
             if numbers:
-                LogFile(self._path(numbers[-1])).close()
+                self._open(numbers[-1]).close()
             return numbers
         return numbers[:-1]
 
@@ -247,7 +246,7 @@ class SqliteLog:
     @contextmanager
     def _apart(self, number: int) -> Iterator[LogFile]:
         """A file on a connection of its own; trouble with the disk becomes LogFull. Raises FileNotFoundError if pruned."""
-        file = LogFile(self._path(number))
+        file = self._open(number)
         try:
             yield file
         except UNWRITABLE as error:
@@ -255,6 +254,12 @@ class SqliteLog:
             raise LogFull(f"{file.path.name}: {error}") from error
         finally:
             file.close()
+
+    def _open(self, number: int) -> LogFile:
+        try:
+            return LogFile(self._path(number))
+        except UNWRITABLE as error:
+            raise LogFull(f"{self._path(number).name}: {error}") from error
 
     def _reader(self, number: int) -> LogFile | None:
         """A reading connection to a file, or None if it is not there (not made yet, or pruned)."""
@@ -265,7 +270,7 @@ class SqliteLog:
             file = None
         if file is None:
             try:
-                file = LogFile(self._path(number))
+                file = self._open(number)
             except FileNotFoundError:
                 return None
             if len(self._readers) >= OPEN_FILES_MAX:
@@ -273,6 +278,16 @@ class SqliteLog:
             self._readers[number] = file
             self._bases[number] = file.base().position
         return file
+
+    def _newest_tail(self) -> Mark:
+        """Go on to the newest file there is; its newest record."""
+        while True:
+            file = self._reader(self._newest)
+            sealed, tail = file.tail() if file else (True, _START)
+            following = self._following(self._newest) if sealed else None
+            if following is None:
+                return tail
+            self._newest = following
 
     def _following(self, number: int) -> int | None:
         """The next file there is after a sealed or pruned one; files between may have been pruned."""

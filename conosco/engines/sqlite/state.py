@@ -102,6 +102,8 @@ class SqliteState:
             self._connection = connect(path, create=not read_only, cache_bytes=cache_bytes, checkpoint_bytes=0)
         except FileNotFoundError as error:
             raise StateAbsent(f"{path.name} does not exist yet") from error
+        except UNWRITABLE as error:
+            raise StateFull(f"{path.name}: {error}") from error
         if read_only:
             if not is_ready(self._connection):
                 self._connection.close()

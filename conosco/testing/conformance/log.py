@@ -97,6 +97,13 @@ class LogSuite:
         assert texts(seen) == [str(number) for number in range(25)]
         check_chain(seen, GENESIS)
 
+    def test_events_are_counted_after_a_position(self, door: Log) -> None:
+        for number in range(6):
+            door.append([draft("one"), Draft(kind="tick"), Draft(kind="request", slices=(b"{}", *[b"event"] * number))])
+        door.erase([(1, 1), (18, 1)])
+        assert door.count(0) == 6 + sum(range(6))
+        assert [door.count(after) for after in (1, 14, 15, 16, 17, 18, 99)] == [20, 10, 6, 5, 5, 0, 0]
+
     def test_erased_slices_are_gone_and_everything_else_is_still_proven(self, door: Log) -> None:
         door.append([draft("one"), draft("two"), draft("three")])
         hashes = [record.hashes for record in door.read(0, 10)]

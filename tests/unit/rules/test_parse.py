@@ -4,10 +4,9 @@ from typing import Any, get_args
 
 import pytest
 
-from conosco.model.definition import Attribute, Segment
 from conosco.model.problem import Problem, Refused
 from conosco.rules import condition
-from conosco.rules.catalogue import Catalogue, catalogue_of
+from conosco.rules.catalogue import Catalogue
 from conosco.rules.condition import All, AttributeSpec, Did, Filter, IdentifierTest, Not, Scalar, SegmentTest, Stream, TraitTest
 from conosco.rules.messages import EXPECTED, MESSAGES, say
 from conosco.rules.parse import AGGREGATES, CODES, LATER_AGGREGATES, LATER_KINDS, parse_attribute, parse_where
@@ -95,15 +94,6 @@ def test_references_are_inlined() -> None:
     spend = parsed({"kind": "attribute", "key": "spend", "test": "more_than", "value": 100}, catalogue)
     assert isinstance(spend, condition.AttributeTest)
     assert spend.spec == parse_attribute(SPEND)
-
-
-def test_only_active_definitions_can_be_referred_to() -> None:
-    spec = {"language": 1, "where": TRAIT}
-    segments = [Segment(key=key, name=key, purpose="marketing", spec=spec) for key in ("old", "new")]
-    archived = Segment(key="old", name="old", purpose="marketing", spec=spec, state="archived")
-    catalogue = catalogue_of([archived, segments[1]], [Attribute(key="spend", name="Spend", spec=SPEND)])
-    assert set(catalogue.segments) == {"new"}
-    assert set(catalogue.attributes) == {"spend"}
 
 
 def test_a_ring_of_segments_is_named() -> None:

@@ -70,7 +70,7 @@ class House:
             }
         )
 
-    def decide(self, count: int, *keys: str) -> list[str]:
+    def decide(self, count: int, *keys: str, age_us: int = 0) -> list[str]:
         """Let this many people enter a segment that the destinations want; the ids of their deliveries."""
         work = Work(self.state)
         changes = []
@@ -92,7 +92,7 @@ class House:
                 )
             )
         chosen = [self.destinations[key] for key in keys or self.destinations]
-        versions = activate(work, changes, chosen, GATE, SECRET, clock())
+        versions = activate(work, changes, chosen, GATE, SECRET, clock() - age_us)
         self.commit(work)
         return [version["delivery_id"] for version in versions]
 
@@ -201,6 +201,22 @@ def test_what_is_due_is_sent_once_signed_and_logged() -> None:
         assert attempt.latency_us > 0
     # Several results share a record, so that a sync is paid for many of them.
     assert house.log.head().position < 50
+
+
+def test_deliveries_that_come_to_light_late_or_find_no_room_are_sent_too() -> None:
+    async def scene(house: House) -> None:
+        async with receiving() as receiver:
+            house.destination("crm", receiver)
+            crowded = msgspec.structs.replace(PACE, queued_per_destination_max=10, page_rows=16, sweep_s=0.01)
+            async with house.sending(pace=crowded):
+                house.decide(100)
+                await house.until(lambda: house.states()["delivered"] == 100)
+                # A worker that is behind makes rows whose due time has long been passed.
+                house.decide(1, age_us=HOUR)
+                await house.until(lambda: house.states()["delivered"] == 101)
+            assert len(receiver.requests) == 101
+
+    play(scene)
 
 
 def test_leases_are_given_up_once_the_result_is_applied_and_not_before() -> None:
