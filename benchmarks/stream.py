@@ -12,7 +12,11 @@ from conosco.model.moment import DAY, spell_moment
 
 NAMES = tuple(f"Event {number:02d}" for number in range(20))
 COUNTRIES = ("IT", "PL", "PT", "GB", "DE")
-_PADDING = {"page": {"url": "https://shop.example.com/" + "p" * 180, "title": "t" * 60}, "userAgent": "u" * 130, "locale": "it-IT"}
+_PADDING = {
+    "page": {"url": "https://shop.example.com/" + "p" * 180, "title": "t" * 60},
+    "userAgent": "u" * 130,
+    "locale": "it-IT",
+}
 _ENCODE = msgspec.json.Encoder().encode
 
 

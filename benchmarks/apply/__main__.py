@@ -156,10 +156,20 @@ def main() -> None:
                 f"{run.rss_mb:,.0f}",
             ]
         )
-    header = ["live segments", "events/s wall", "events/s CPU", "us CPU an event", "floor events/s", "of the floor", "peak RSS MB"]
+    header = [
+        "live segments",
+        "events/s wall",
+        "events/s CPU",
+        "us CPU an event",
+        "floor events/s",
+        "of the floor",
+        "peak RSS MB",
+    ]
     notes = [
         f"{people:,} people, {count:,} events measured, requests of {PER_REQUEST}.",
-        "us an event by step, 50 segments: " + ", ".join(f"{name} {spent:.1f}" for name, spent in steps.items()) + "; the rest is reading, decoding, reading ahead and the commit.",
+        "us an event by step, 50 segments: "
+        + ", ".join(f"{name} {spent:.1f}" for name, spent in steps.items())
+        + "; the rest is reading, decoding, reading ahead and the commit.",
     ]
     rewrite(Path(__file__).parent, header, rows, notes)
 

@@ -1,6 +1,5 @@
 """`conosco demo`: a living shop. A year of real orders is sent through the tracking endpoint, then shoppers go on shopping."""
 
-import os
 import time
 from pathlib import Path
 from random import Random
@@ -20,7 +19,7 @@ from conosco.cli.shop import Shop, batches, history, open_shop, simulate
 from conosco.cli.words import explain
 from conosco.model.problem import Refused
 from conosco.runtime.bootstrap import Folder, clock, open_keys
-from conosco.runtime.settings import read_settings
+from conosco.runtime.settings import environment_with, read_settings
 
 SEED: Final = 1
 PACE_S: Final = 0.12
@@ -93,12 +92,13 @@ def demo(
 ) -> None:
     """Start a living shop on this machine and show what Conosco makes of it."""
     console = Console()
-    os.environ["CONOSCO_ALLOW_PRIVATE"] = "127.0.0.0/8"  # the demo's own receiver of webhooks
+    # The demo has a receiver of webhooks of its own, on this machine.
+    environment = environment_with(CONOSCO_ALLOW_PRIVATE="127.0.0.0/8")
     try:
-        settings = read_settings(data.absolute(), "127.0.0.1", port)
+        settings = read_settings(data.absolute(), "127.0.0.1", port, environment)
     except Refused as refused:
         raise typer.Exit(explain(refused)) from None
-    with Receiver() as receiver, Running(settings) as running:
+    with Receiver() as receiver, Running(settings, environment) as running:
         typer.echo(f"ready {running.url}")
         console.print(f"Open the start page, signed in by this one-time link: [bold]{running.sign_in_link()}[/bold]")
         token = Folder(settings.data).admin_token.read_text().strip()

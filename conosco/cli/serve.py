@@ -65,8 +65,9 @@ def serve(
 class Running:
     """A whole installation under supervision; entering waits until it answers, leaving stops it gracefully."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, environment: dict[str, str] | None = None) -> None:
         self.settings = settings
+        self._environment = environment
         self.url = f"http://{settings.host}:{settings.port}"
         self._journal = Journal("supervisor", clock)
 
@@ -82,7 +83,9 @@ class Running:
         settings = self.settings
         self._stop = stop_signal()
         self._supervisor = Supervisor(
-            lambda name: command_of(name, str(settings.data), settings.host, settings.port), self._journal.note
+            lambda name: command_of(name, str(settings.data), settings.host, settings.port),
+            self._journal.note,
+            environment=self._environment,
         )
         self._supervisor.start()
         self._watching = Thread(target=self._supervisor.watch, args=(self._stop,), name="supervision", daemon=True)

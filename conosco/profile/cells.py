@@ -6,11 +6,12 @@ from heapq import merge
 from typing import Any, Final
 
 from conosco.model.event import read_json
-from conosco.model.number import exact
 from conosco.ports.tables import CellRow, TraitRow
 from conosco.rules.evaluate import Observation, Rows
+from conosco.rules.values import number_at
 
-# Observations kept of one trait in one cell: the greatest in winning order, so that what is kept does not depend on arrival.
+# Observations kept of one trait in one cell. Beyond it go those that only repeat the value before and after them, so that
+# the first of a stretch stays however often it is repeated, and then the least in winning order.
 OBSERVATIONS_KEPT: Final = 16
 # Rows of one stream in one cell before those outside every window are folded into its base, and how many stay.
 ROWS_MOST: Final = 2_048
@@ -39,7 +40,7 @@ def insert_row(cell: CellRow, number: int, at: int, address: int, extra: Sequenc
         cell.streams[number] = [0, "0", 0, [at], [address], [] if extra is None else [extra]]
         return
     times: list[int] = entry[3]
-    if at <= entry[2] and at < fold_before:
+    if entry[0] and at <= entry[2] and at < fold_before:
         _fold(entry, [at], [] if extra is None else [extra])
         return
     index = len(times) if not times or at >= times[-1] else bisect_right(times, at)
@@ -55,12 +56,13 @@ def insert_row(cell: CellRow, number: int, at: int, address: int, extra: Sequenc
 
 
 def _fold(entry: list[Any], times: Sequence[int], extras: Sequence[Sequence[Any]]) -> None:
+    # An event may be older than 1970, so that 0 does not stand for none.
+    entry[2] = max(entry[2], times[-1]) if entry[0] else times[-1]
     entry[0] += len(times)
     total = int(entry[1])
     for extra in extras:
-        total += (exact(read_json(extra[0])) or 0) if extra[0] else 0
+        total += (number_at(read_json(extra[0]), ()) or 0) if extra[0] else 0
     entry[1] = str(total)
-    entry[2] = max(entry[2], times[-1])
 
 
 def fold_rows(cells: Sequence[CellRow], number: int) -> Rows:
@@ -80,7 +82,7 @@ def fold_rows(cells: Sequence[CellRow], number: int) -> Rows:
         [row[2] for row in rows] if carrying else (),
         sum(entry[0] for entry in entries),
         sum(int(entry[1]) for entry in entries),
-        max(entry[2] for entry in entries),
+        max((entry[2] for entry in entries if entry[0]), default=0),
     )
 
 
@@ -93,9 +95,15 @@ def observe(row: TraitRow, name: str, seen: Observation) -> bool:
     kept.append(packed)
     if len(kept) > OBSERVATIONS_KEPT:
         kept.sort(key=lambda entry: (entry[3], entry[0], entry[1], entry[2]))
-        dropped = kept.pop(0)
+        dropped = kept.pop(_least_needed(kept))
         return dropped != packed
     return True
+
+
+def _least_needed(kept: Sequence[tuple[int, str, str, int, bytes]]) -> int:
+    """The first that says what its neighbours of the same priority say; the least of all if there is none."""
+    told = [(entry[3], entry[4]) for entry in kept]
+    return next((place for place in range(1, len(told) - 1) if told[place - 1] == told[place] == told[place + 1]), 0)
 
 
 def fold_observations(rows: Sequence[TraitRow], name: str) -> list[Observation]:

@@ -23,12 +23,16 @@ class Folded(msgspec.Struct, frozen=True):
 
 
 class Regrouped(msgspec.Struct, frozen=True):
-    """A person as it is after a regrouping: the memberships it inherits and the profile ids it had before."""
+    """A person as it is after a regrouping: the memberships it inherits and the profile ids it had before.
+
+    ``parted`` if a former person had cells that this one has not.
+    """
 
     number: int
     # Segment number -> [(profile id, entered_at, position, ordinal)] of every former person that was in it.
     inherited: Mapping[int, Sequence[tuple[str, int, int, int]]]
     former_ids: tuple[str, ...]
+    parted: bool
 
 
 def fold(
@@ -184,4 +188,9 @@ def _settle(
         work.put(PROFILES, (former.profile_id,), profile)
         for segment, (entered_at, position, ordinal) in former.memberships.items():
             inherited.setdefault(segment, []).append((former.profile_id, entered_at, position, ordinal))
-    return Regrouped(number, inherited, tuple(former.profile_id for _, former in sorted(previous.items())))
+    return Regrouped(
+        number,
+        inherited,
+        tuple(former.profile_id for _, former in sorted(previous.items())),
+        any(cell not in members for former in previous.values() for cell in former.cells),
+    )

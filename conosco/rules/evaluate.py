@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from conosco.model.event import read_json
 from conosco.model.moment import DAY
-from conosco.model.number import LIMIT, UNIT, exact, plain
+from conosco.model.number import LIMIT, UNIT, plain
 from conosco.rules.condition import (
     All,
     Any_,
@@ -25,7 +25,7 @@ from conosco.rules.condition import (
     Stream,
     TraitTest,
 )
-from conosco.rules.values import at_path, change_points, compile_test
+from conosco.rules.values import at_path, change_points, compile_test, number_at
 
 # How many change points held_since walks back at most; beyond it the stretch is said to begin at the last one seen.
 WALK_LIMIT: Final = 5_000
@@ -125,8 +125,10 @@ class Plan(NamedTuple):
 
     def held_since(self, view: View, now: int, truth: bool = True) -> int:
         """The moment from which the condition has held (or, for truth False, failed) without a break, as it does now."""
-        points = {point for leaf in self.leaves for point in leaf.changes(view) if point <= now}
         born_at = view.born_at
+        if now < born_at:
+            return now
+        points = {point for leaf in self.leaves for point in leaf.changes(view) if point <= now}
         points.add(born_at)
         since = now
         for walked, point in enumerate(sorted(points, reverse=True)):
@@ -276,7 +278,10 @@ def _did(leaf: Did, stream: int) -> LeafPlan:
 
 
 def attribute_value(spec: AttributeSpec, rows: Rows, now: int) -> Any:
-    """A computed trait's value at a moment, from the rows of its stream; None if absent; numbers are int or Decimal."""
+    """A computed trait's value at a moment, from the rows of its stream; None if absent; numbers are int or Decimal.
+
+    Several values of the last event come as a list, of which a test needs one to pass.
+    """
     if spec.aggregate == "count":
         return count_at(rows, now, spec.within)
     upto = bisect_right(rows.times, now)
@@ -289,14 +294,13 @@ def attribute_value(spec: AttributeSpec, rows: Rows, now: int) -> Any:
         carrying = [
             (rows.times[index], *rows.extras[index][1:], rows.extras[index][0])
             for index in range(start, upto)
-            if rows.extras[index][0] not in (b"", b"null")
+            if rows.extras[index][0]
         ]
         return read_json(max(carrying)[3]) if carrying else None
     total = rows.base_sum if spec.within is None else 0
     for index in range(start, upto):
         raw = rows.extras[index][0]
-        number = exact(read_json(raw)) if raw else None
-        total += number or 0
+        total += (number_at(read_json(raw), ()) or 0) if raw else 0
     return plain(total) if -LIMIT < total < LIMIT else None
 
 
@@ -314,7 +318,7 @@ def _attribute(leaf: AttributeTest, stream: int) -> LeafPlan:
 
     def holds(view: View, now: int) -> bool:
         value = attribute_value(spec, view.rows(stream), now)
-        return value is not None and passes(value, now)
+        return value is not None and any(passes(each, now) for each in at_path(value, ()))
 
     def changes(view: View) -> Iterable[int]:
         rows = view.rows(stream)
@@ -325,7 +329,8 @@ def _attribute(leaf: AttributeTest, stream: int) -> LeafPlan:
                     yield at + days * DAY
         if spec.aggregate == "last":
             for extra in rows.extras:
-                yield from change_points(leaf.test, read_json(extra[0])) if extra[0] else ()
+                for value in at_path(read_json(extra[0]), ()) if extra[0] else ():
+                    yield from change_points(leaf.test, value)
 
     def next_change(view: View, now: int) -> int | None:
         return min((point for point in changes(view) if point > now), default=None)

@@ -8,7 +8,7 @@ import msgspec
 from conosco.model.event import Event, read_json
 from conosco.rules.condition import Condition, Filter, Stream, canonical
 from conosco.rules.usage import reads
-from conosco.rules.values import at_path, compile_test
+from conosco.rules.values import at_path, compile_test, value_at
 
 Passes = Callable[[Any, int], bool]
 
@@ -76,26 +76,19 @@ def select(candidates: Iterable[StreamPlan], event: Event) -> list[StreamPlan]:
     for candidate in candidates:
         if candidate.filters:
             if properties is _UNREAD:
-                properties = read_json(subject(event))
+                properties = read_json(event.properties)
             if not candidate.takes(properties, event.event_at):
                 continue
         taken.append(candidate)
     return taken
 
 
-def subject(event: Event) -> bytes:
-    """What filters and values of an event's streams read: its properties, or the traits it carries."""
-    return event.traits if event.type in ("identify", "group") else event.properties
-
-
 def value_of(stream: Stream, event: Event) -> bytes:
-    """The first value at the stream's path, as JSON; empty if there is none."""
+    """The value at the stream's path (several as a list), as JSON; empty if the event carries none."""
     if stream.value is None:
         return b""
-    for value in at_path(read_json(subject(event)), stream.value):
-        if value is not None:
-            return _ENCODER.encode(value)
-    return b""
+    value = value_at(read_json(event.properties), stream.value)
+    return b"" if value is None else _ENCODER.encode(value)
 
 
 def _ready(part: Filter) -> tuple[tuple[str, ...], Passes]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from secrets import token_bytes, token_urlsafe
 
 import msgspec
+from sqlglot import exp
 
+from conosco.engines.duckdb.rendering import render
 from conosco.engines.duckdb.warehouse import DuckWarehouse
 from conosco.engines.sqlite.control import SqliteControl
 from conosco.engines.sqlite.keys import FileKeys
@@ -91,12 +93,18 @@ def open_warehouse(settings: Settings) -> Warehouse:
 
 def open_leases(settings: Settings) -> Leases:
     """Leases and stop list of this installation."""
-    return SqliteLeases(Folder(settings.data).leases)
+    secret = required_secret(open_keys(settings), INSTALLATION_SECRET)
+    return SqliteLeases(Folder(settings.data).leases, secret=secret)
 
 
 def open_control(settings: Settings) -> Control:
     """Accounts, tokens, sessions and jobs of this installation."""
     return SqliteControl(Folder(settings.data).control)
+
+
+def render_sql(tree: exp.Expression) -> str:
+    """Spell a neutral SQL tree as the warehouse of this installation wants it."""
+    return render(tree)
 
 
 def open_keys(settings: Settings) -> Keys:

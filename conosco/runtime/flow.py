@@ -19,7 +19,7 @@ from conosco.resolve.resolution import Resolution
 from conosco.resolve.stage import resolve
 from conosco.runtime.duplicates import dedup_key, recognise_message
 from conosco.runtime.surroundings import Surroundings
-from conosco.segment.stage import Cause, Evaluated, arm, carry_over, close_all, evaluate
+from conosco.segment.stage import Cause, CauseKind, Evaluated, arm, carry_over, close_all, evaluate
 
 
 class Subject(msgspec.Struct):
@@ -43,9 +43,7 @@ Step = Callable[[Subject, Surroundings], Outcome | None]
 def recognise(subject: Subject, around: Surroundings) -> Outcome | None:
     """Has this message been applied before? Then it is a duplicate; with another body it is a conflict and kept aside."""
     event = subject.event
-    key = around.dedup_keys.get((event.position, event.slot)) or dedup_key(
-        around.secret, event.source_id, event.message_id
-    )
+    key = around.dedup_keys.get((event.position, event.slot)) or dedup_key(around.secret, event.source_id, event.message_id)
     match recognise_message(around.work, around.log, key, event):
         case "new":
             return None
@@ -66,7 +64,7 @@ def resolve_identity(subject: Subject, around: Surroundings) -> Outcome | None:
         )
     if resolution.identifier_changes:
         note_identifiers(work, resolution.identifier_changes)
-    around.note_identity(resolution, event.position)
+    around.note_identity(resolution, around.position)
     subject.person = resolution.person
     subject.cell = work.get(IDENTIFIERS, event.home).number
     return None
@@ -86,7 +84,10 @@ def evaluate_segments(subject: Subject, around: Surroundings) -> Outcome | None:
     """Who enters or leaves a segment by it? Only segments that read what changed are asked."""
     event, resolution = subject.event, subject.resolution
     assert resolution is not None
-    cause = Cause("event", event.position, around.now, min(event.event_at, around.now), (event.message_id,), not event.historical)
+    # A replayed event lies at an older position; what it changes is changed at this one.
+    cause = Cause(
+        "event", around.position, around.now, min(event.event_at, around.now), (event.message_id,), not event.historical
+    )
     if subject.regrouped:
         found = settle_people(subject.regrouped, subject.gone, subject.folded.streams, subject.folded.traits, around, cause)
         subject.changes, subject.versions = found.changes, found.versions
@@ -95,8 +96,13 @@ def evaluate_segments(subject: Subject, around: Surroundings) -> Outcome | None:
     if folded.streams or folded.traits or seen_anew:
         person = around.work.get(PERSONS, (subject.person,))
         view = PersonView(around.work, subject.person, person)
-        plans = around.configuration.plans.changed(view, folded.streams, folded.traits, seen_anew, cause.event_at, around.now)
-        found = evaluate(around.work, subject.person, person, view, plans, cause, around.ordinals)
+        plans = around.configuration.plans
+        if seen_anew and view.born_at == event.event_at:
+            # Nothing was known of the person so early: what holds of nobody has held from here on.
+            asked = plans.first(folded.streams, folded.traits)
+        else:
+            asked = plans.changed(view, folded.streams, folded.traits, seen_anew, cause.event_at, around.now)
+        found = evaluate(around.work, subject.person, person, view, asked, cause, around.ordinals)
         subject.changes, subject.versions = found.changes, found.versions
     around.watch(subject.person)
     return None
@@ -126,7 +132,7 @@ def settle_people(
             plans.by_number,
             plans.all if made.former_ids else plans.first(streams, traits),
             surviving,
-            cause._replace(kind="merge") if len(made.former_ids) > 1 and cause.kind == "event" else cause,
+            cause._replace(kind=_kind_of(made)) if cause.kind == "event" else cause,
             around.ordinals,
         )
         around.rearm_waiting(made.number, person)
@@ -134,6 +140,13 @@ def settle_people(
         settled.changes.extend(found.changes)
         settled.versions.extend(found.versions)
     return settled
+
+
+def _kind_of(made: Regrouped) -> CauseKind:
+    """What an event did to a person, beside happening: only one that merely grew has no past of others to settle."""
+    if made.parted:
+        return "split"
+    return "merge" if len(made.former_ids) > 1 else "event"
 
 
 def activate_changes(subject: Subject, around: Surroundings) -> Outcome | None:

@@ -1,6 +1,7 @@
 """A micro-batch: records of the log applied one event at a time to one Work, to be committed in one transaction."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from heapq import heapify, heappop
 from time import perf_counter_ns
 from typing import Final
@@ -15,9 +16,10 @@ from conosco.model.definition import Source
 from conosco.model.delivery import Attempt
 from conosco.model.event import Event
 from conosco.model.outcome import Outcome, Reason
+from conosco.model.problem import Refused
 from conosco.model.record import Record
-from conosco.ports.log import Log
-from conosco.ports.state import State
+from conosco.ports.log import Log, LogFull
+from conosco.ports.state import Fenced, State, StateFull
 from conosco.ports.tables import (
     CELLS,
     CURSORS,
@@ -134,9 +136,7 @@ class MicroBatch:
         people = {person for person, _ in homes}
         work.prefetch(PERSONS, [(person,) for person in people])
         # All cells of these people: conditions are asked of the whole person, not of the home cell alone.
-        cells = [
-            (person, cell) for person in people if (row := work.get(PERSONS, (person,))) is not None for cell in row.cells
-        ]
+        cells = [(person, cell) for person in people if (row := work.get(PERSONS, (person,))) is not None for cell in row.cells]
         work.prefetch(CELLS, cells)
         if around.configuration.plans.reads_traits:
             work.prefetch(TRAITS, cells)
@@ -158,7 +158,9 @@ class MicroBatch:
             case "control":
                 for body in record.slices:
                     if body is not None:
-                        self._apply_command(body)
+                        # Rules may have changed since it was asked; what they refuse now changes nothing.
+                        with suppress(Refused):
+                            self._apply_command(body)
             case "tick" | "definition" | "decision" | "erased":
                 # A tick only moves time; definitions are applied by the worker between batches.
                 return
@@ -195,24 +197,21 @@ class MicroBatch:
     def _run(self, subject: Subject) -> Outcome:
         """Take one event through the flow."""
         event, around = subject.event, self._around
-        name = ""
+        name, outcome = "", None
         self._seen += 1
         try:
-            if self._seen % TIMED_EVERY:
-                for name, step in FLOW:
-                    outcome = step(subject, around)
-                    if outcome is not None:
-                        break
-            else:
-                for name, step in FLOW:
-                    begun = perf_counter_ns()
-                    outcome = step(subject, around)
+            timed = self._seen % TIMED_EVERY == 0
+            for name, step in FLOW:
+                begun = perf_counter_ns() if timed else 0
+                outcome = step(subject, around)
+                if timed:
                     self._step_ns[name] = self._step_ns.get(name, 0) + (perf_counter_ns() - begun) * TIMED_EVERY
-                    if outcome is not None:
-                        break
+                if outcome is not None:
+                    break
             if outcome is None:
                 raise AssertionError("the last step of the flow must give an outcome")
-        except (MemoryError, KeyboardInterrupt):
+        except (MemoryError, StateFull, LogFull, Fenced):
+            # The doors' trouble and not the event's: the whole micro-batch is tried again later.
             raise
         except Exception as failure:  # the one place where any failure of a stage ends: it becomes a quarantined event
             raise StageFailed((event.position, event.slot), name) from failure
@@ -299,19 +298,21 @@ class MicroBatch:
 
     # Time.
 
-    def _fetch_timers(self, horizon: int) -> None:
-        self._around.horizon = horizon
-        page = self._work.scan(TIMERS, (), (horizon + 1,), TIMERS_PAGE)
+    def _fetch_timers(self, until: int) -> None:
+        self._timers_until = until
+        page = self._work.scan(TIMERS, (), (until + 1,), TIMERS_PAGE)
         self._around.timers = [(due, number) for (due, number), _ in page]
         heapify(self._around.timers)
         self._timers_left = len(page) == TIMERS_PAGE
+        # A timer that is armed meanwhile must not overtake those that were not fetched yet.
+        self._around.horizon = (page[-1][0][0], page[-1][0][1] + 1) if self._timers_left else (until + 1, 0)
 
     def _fire_until(self, moment: int) -> None:
         """Fire every timer that is due, earliest first, each at its own moment."""
         around = self._around
         while True:
             if not around.timers and self._timers_left:
-                self._fetch_timers(around.horizon)
+                self._fetch_timers(self._timers_until)
             if not around.timers or around.timers[0][0] > moment:
                 return
             due, number = heappop(around.timers)
@@ -344,5 +345,10 @@ class MicroBatch:
         folded = fold(work, number, cell, event, configuration.streams.touching(event), configuration.window, around.now)
         cause = Cause("event", around.position, around.now, event_at, (event.message_id,), not event.historical)
         view = PersonView(work, number, person)
-        plans = configuration.plans.changed(view, folded.streams, folded.traits, False, event_at, around.now)
-        around.publish(evaluate(work, number, person, view, plans, cause, around.ordinals))
+        plans = configuration.plans
+        if view.born_at == event_at:
+            asked = plans.first(folded.streams, folded.traits)
+        else:
+            # Its identifiers count as seen from now on, too.
+            asked = plans.changed(view, folded.streams, folded.traits, True, event_at, around.now)
+        around.publish(evaluate(work, number, person, view, asked, cause, around.ordinals))

@@ -32,8 +32,8 @@ class Rebuilding:
         self._settings = settings
         self._note = note
         self._folder = Folder(settings.data)
-        self._spare = settings.data / "state-rebuilt.sqlite"
-        self._copy = settings.data / "state-snapshot.sqlite"
+        self._spare = self._folder.state.with_name("state-rebuilt")
+        self._copy = self._folder.state.with_name("state-snapshot")
         self._remove()
         snapshot_state(settings, self._copy)
         self._live = open_spare_state(self._copy)

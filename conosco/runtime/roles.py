@@ -32,12 +32,12 @@ from conosco.runtime.bootstrap import (
     open_state,
     open_warehouse,
     open_worker_state,
+    render_sql,
     required_secret,
 )
 from conosco.runtime.configuration import load
 from conosco.runtime.discover import destination_connectors
 from conosco.runtime.journal import Journal
-from conosco.runtime.office.history import DIALECT
 from conosco.runtime.sender import Sender
 from conosco.runtime.settings import Settings
 from conosco.runtime.warehouse import WarehouseRole
@@ -206,6 +206,6 @@ def attribute_views(attributes: Mapping[str, AttributeSpec]) -> dict[str, str]:
         return node
 
     return {
-        key: attribute_values(spec, true_at=STAND_IN, known_at=EVERYTHING).transform(to_now).sql(dialect=DIALECT)
+        key: render_sql(attribute_values(spec, true_at=STAND_IN, known_at=EVERYTHING).transform(to_now))
         for key, spec in attributes.items()
     }

@@ -33,6 +33,10 @@ class Connector(Protocol):
         """Check a destination's spec and give its settings; raises Refused."""
 
     @property
+    def spell_secret(self) -> Callable[[bytes], str]:
+        """Spell fresh random bytes as the secret that a destination of this type is given."""
+
+    @property
     def deliver(self) -> Callable[[Intent, Any, bytes, Context], Awaitable[tuple[AttemptResult, str]]]:
         """Make one attempt; what came of it, and a closed word for it."""
 

@@ -50,3 +50,8 @@ def read_settings(data: Path, host: str, port: int, environment: Mapping[str, st
         allow_private=tuple(networks),
         region=known.get("CONOSCO_REGION", "eu"),
     )
+
+
+def environment_with(**extra: str) -> dict[str, str]:
+    """This process's environment with some variables set, for processes that it starts."""
+    return {**os.environ, **extra}

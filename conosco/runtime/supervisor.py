@@ -15,12 +15,17 @@ STOP_S: Final = 12.0
 
 
 class Supervisor:
-    """Runs one process per role: ``command(role)`` gives its command line."""
+    """Runs one process per role: ``command(role)`` gives its command line, ``environment`` its variables (None: ours)."""
 
     def __init__(
-        self, command: Callable[[str], Sequence[str]], note: Callable[[str, dict[str, Any]], None], roles: Sequence[str] = ROLES
+        self,
+        command: Callable[[str], Sequence[str]],
+        note: Callable[[str, dict[str, Any]], None],
+        roles: Sequence[str] = ROLES,
+        environment: dict[str, str] | None = None,
     ) -> None:
         self._command = command
+        self._environment = environment
         self._note = note
         self._roles = roles
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -34,7 +39,9 @@ class Supervisor:
 
     def _start(self, role: str) -> None:
         # Its own session: a Ctrl-C at the terminal reaches the supervisor only, which then stops all in order.
-        self._processes[role] = subprocess.Popen(list(self._command(role)), stdin=subprocess.DEVNULL, start_new_session=True)
+        self._processes[role] = subprocess.Popen(
+            list(self._command(role)), stdin=subprocess.DEVNULL, start_new_session=True, env=self._environment
+        )
         self._begun[role] = time.monotonic()
 
     def watch(self, stop: Signal) -> None:

@@ -30,8 +30,8 @@ class Surroundings:
         self.feed = Feed()
         self.position = 0
         self.now = 0
-        # Timers that fall due within this micro-batch: (due, person).
-        self.horizon = 0
+        # Timers that fall due within this micro-batch: (due, person), all that there are below the horizon.
+        self.horizon = (0, 0)
         self.timers: list[tuple[int, int]] = []
         # Dedup keys that reading ahead has computed already, by address.
         self.dedup_keys: dict[tuple[int, int], tuple[bytes]] = {}
@@ -46,7 +46,7 @@ class Surroundings:
     def watch(self, number: int) -> None:
         """Notice a timer that a step armed, if it falls due within this micro-batch."""
         person: PersonRow | None = self.work.get(PERSONS, (number,))
-        if person is not None and person.due and person.due <= self.horizon:
+        if person is not None and person.due and (person.due, number) < self.horizon:
             heappush(self.timers, (person.due, number))
 
     def rearm_waiting(self, number: int, person: PersonRow) -> None:

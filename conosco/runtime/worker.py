@@ -10,6 +10,7 @@ import msgspec
 
 from conosco.govern.gate import Gate
 from conosco.model.definition import Definition, kind_of, read_definition
+from conosco.model.problem import Refused
 from conosco.model.record import Draft, Record
 from conosco.ports.log import Log, LogFull
 from conosco.ports.state import State, StateFull
@@ -133,8 +134,10 @@ class Worker:
 
     def _commit(self, batch: MicroBatch, position: int | None) -> None:
         self._state.begin(self._epoch)
-        self._sequence = batch.close(self._sequence)
+        sequence = batch.close(self._sequence)
         self._state.commit(position)
+        # Only now: a gap in the feed would look like a feed that lost rows.
+        self._sequence = sequence
         self._know_due = False
         if position is not None:
             self._position = position
@@ -161,10 +164,16 @@ class Worker:
             before = MicroBatch(self._state, self._log, self._configuration, self._secret, self._gate, {}, self.step_ns)
             before.run([record])
             self._commit(before, None)
-        definition = versioned(read_definition(body), record.position)
-        backfill = Backfill(
-            self._state, self._log, self._secret, self._epoch, self._configuration, definition, record, self._note
-        )
+        try:
+            definition = versioned(read_definition(body), record.position)
+            backfill = Backfill(
+                self._state, self._log, self._secret, self._epoch, self._configuration, definition, record, self._note
+            )
+        except (Refused, msgspec.DecodeError) as refused:
+            # It was right when it was asked, and what it refers to went before it came: nothing changes.
+            self._note("definition_refused", {"position": record.position, "error": str(refused)})
+            self._apply_batch([record])
+            return
         self._sequence = backfill.run(self._sequence)
         self._configuration = load(self._state)
         self._position = record.position

@@ -58,12 +58,14 @@ def evaluate(
     """Bring the person's memberships in these segments up to date, and arm the timer for what time may change."""
     evaluated = Evaluated([], [])
     due: int | None = None
+    # Of someone who is only known from events that lie ahead nothing holds yet.
+    is_born = view.born_at <= cause.now
     for made in plans:
         held = person.memberships.get(made.number)
         if held is not None and made.plan.monotone and cause.kind == "event" and cause.event_at >= held[0]:
             # More events cannot end it and this one is too new to have begun it: only the window's end moved away.
             continue
-        holds = made.plan.holds(view, cause.now)
+        holds = is_born and made.plan.holds(view, cause.now)
         if holds and held is None:
             _enter(work, number, person, view, made, cause, ordinals, evaluated)
         elif held is not None and not holds:
@@ -165,10 +167,8 @@ def _enter(
     ordinals: Ordinals,
     evaluated: Evaluated,
 ) -> None:
-    if cause.kind == "event":
-        at = made.plan.begun_by(view, cause.event_at, cause.now)
-    else:
-        at = made.plan.held_since(view, cause.now)
+    by_event = cause.kind == "event"
+    at = made.plan.begun_by(view, cause.event_at, cause.now) if by_event else made.plan.held_since(view, cause.now)
     because = _because(made, view, cause, holding=True)
     row = MembershipRow(
         segment=made.key,

@@ -90,8 +90,8 @@ class Tab:
         self, chromium: Chromium, *, width: int = 1280, height: int = 900, dark: bool = False, language: str = "en"
     ) -> None:
         self._chromium = chromium
-        context = chromium.call("Target.createBrowserContext")["browserContextId"]
-        target = chromium.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        self._context = chromium.call("Target.createBrowserContext")["browserContextId"]
+        target = chromium.call("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
         self._session = chromium.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
@@ -104,6 +104,10 @@ class Tab:
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a command to this page."""
         return self._chromium.call(method, self._session, **params)
+
+    def close(self) -> None:
+        """Close the tab and forget its cookies."""
+        self._chromium.call("Target.disposeBrowserContext", browserContextId=self._context)
 
     def open(self, url: str) -> None:
         """Go to an address."""

@@ -27,13 +27,17 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 
 
 @pytest.fixture
-def open_tab(chromium: Chromium) -> Callable[..., Tab]:
-    """Makes tabs."""
+def open_tab(chromium: Chromium) -> Iterator[Callable[..., Tab]]:
+    """Makes tabs, and closes them after the test."""
+    tabs: list[Tab] = []
 
     def make(**options: Any) -> Tab:
-        return Tab(chromium, **options)
+        tabs.append(Tab(chromium, **options))
+        return tabs[-1]
 
-    return make
+    yield make
+    for tab in tabs:
+        tab.close()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import Final
 
 import msgspec
 
-from conosco.connectors.destinations.webhook import spell_secret
 from conosco.model.answer import Page, Written
 from conosco.model.definition import (
     Attribute,
@@ -74,7 +73,7 @@ class DefinitionsDesk:
                 made = msgspec.structs.replace(made, write_key_hash=hash_of(write_key))
             self._check(made)
             if isinstance(made, Destination):
-                secret = spell_secret(token_bytes(32))
+                secret = self._connectors[made.type].spell_secret(token_bytes(32))
                 made = msgspec.structs.replace(made, secret_name=f"destination:{made.id}")
                 self._reading.keys.put(made.secret_name, secret.encode())
             return await self._write(made, write_key, secret)

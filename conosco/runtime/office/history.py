@@ -9,11 +9,11 @@ from conosco.model.answer import AsOf
 from conosco.model.problem import Problem, Refused, refuse
 from conosco.ports.warehouse import Answer, QueryFailed
 from conosco.runtime.asking import WarehouseUnavailable
+from conosco.runtime.bootstrap import render_sql
 from conosco.runtime.office.reading import Reading
 
 MAX_ROWS: Final = 20_000
 TIMEOUT_S: Final = 20.0
-DIALECT: Final = "duckdb"
 
 _MOVEMENTS: Final = """
 with latest as (
@@ -115,7 +115,7 @@ class History:
 
     async def count(self, tree: exp.Select, sample: int) -> tuple[int, list[str], int]:
         """How many people a compiled condition takes, some of them, and as of which position."""
-        inner = tree.sql(dialect=DIALECT)
+        inner = render_sql(tree)
         sql = f"with chosen as ({inner}) select (select count(*) from chosen), profile_id from chosen order by profile_id limit {sample:d}"
         answer = await self.ask(sql, ())
         count = int(answer.rows[0][0]) if answer.rows else 0

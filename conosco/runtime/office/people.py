@@ -46,8 +46,8 @@ from conosco.rules.condition import AttributeTest, Condition, Did, IdentifierTes
 from conosco.rules.evaluate import NumberOf, attribute_value, count_at, plan
 from conosco.rules.explain import sentence, sentence_of, walk
 from conosco.rules.values import at_path
-from conosco.runtime.bootstrap import INSTALLATION_SECRET, random_id, required_secret
-from conosco.runtime.office.history import DIALECT, History
+from conosco.runtime.bootstrap import INSTALLATION_SECRET, random_id, render_sql, required_secret
+from conosco.runtime.office.history import History
 from conosco.runtime.office.reading import Reading, cursor_of, read_cursor
 
 PersonRef = str | Identifier
@@ -214,7 +214,7 @@ class PeopleDesk:
             if value != "null"
         ]
         for key, spec in self._reading.configuration().attributes.items():
-            inner = attribute_values(spec, true_at=found.true_at, known_at=found.known_at).sql(dialect=DIALECT)
+            inner = render_sql(attribute_values(spec, true_at=found.true_at, known_at=found.known_at))
             answer = await self._history.ask(f"select value from ({inner}) where profile_id = ?", [found.profile_id])
             if answer.rows and answer.rows[0][0] is not None:
                 value = msgspec.Raw(str(answer.rows[0][0]).encode())
@@ -311,7 +311,7 @@ class PeopleDesk:
 
     async def _explain_then(self, found: _Found, condition: Condition) -> tuple[bool, list[ExplainedCondition]]:
         async def holds(part: Condition) -> bool:
-            inner = people(part, true_at=found.true_at, known_at=found.known_at).sql(dialect=DIALECT)
+            inner = render_sql(people(part, true_at=found.true_at, known_at=found.known_at))
             answer = await self._history.ask(f"select 1 from ({inner}) where profile_id = ?", [found.profile_id])
             return bool(answer.rows)
 

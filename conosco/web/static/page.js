@@ -448,6 +448,7 @@ async function signIn(event) {
     const session = await ask("/api/session", { method: "POST", headers: { Authorization: `Bearer ${field.value.trim()}` } });
     field.value = "";
     signedIn(session.csrf_token);
+    byId("main").focus();
   } catch (error) {
     problem.textContent = sentence(error);
   }

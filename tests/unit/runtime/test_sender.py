@@ -219,6 +219,19 @@ def test_deliveries_that_come_to_light_late_or_find_no_room_are_sent_too() -> No
     play(scene)
 
 
+def test_what_becomes_due_is_found_without_walking_over_everything() -> None:
+    async def scene(house: House) -> None:
+        async with receiving() as receiver:
+            house.destination("crm", receiver)
+            async with house.sending(pace=msgspec.structs.replace(PACE, sweep_s=3_600, page_rows=16)):
+                await asyncio.sleep(0.02)
+                house.decide(100)
+                await house.until(lambda: house.states()["delivered"] == 100)
+            assert len(receiver.requests) == 100
+
+    play(scene)
+
+
 def test_leases_are_given_up_once_the_result_is_applied_and_not_before() -> None:
     async def scene(house: House) -> None:
         async with receiving() as receiver:
