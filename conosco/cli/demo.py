@@ -98,7 +98,7 @@ def demo(
         settings = read_settings(data.absolute(), "127.0.0.1", port, environment)
     except Refused as refused:
         raise typer.Exit(explain(refused)) from None
-    with Receiver() as receiver, Running(settings, environment) as running:
+    with Receiver() as receiver, Running(settings, environment, data.absolute() / "journal.log") as running:
         typer.echo(f"ready {running.url}")
         console.print(f"Open the start page, signed in by this one-time link: [bold]{running.sign_in_link()}[/bold]")
         token = Folder(settings.data).admin_token.read_text().strip()

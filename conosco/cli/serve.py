@@ -3,6 +3,7 @@
 import enum
 import fcntl
 import os
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -38,7 +39,7 @@ class Role(enum.StrEnum):
 def serve(
     data: Annotated[Path, typer.Option(help="The folder that holds everything; it is made if missing.")],
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65_535)] = 8000,
+    port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65_535)] = 8000,
     role: Annotated[Role, typer.Option(help="Run one role alone, or all of them under supervision.")] = Role.ALL,
 ) -> None:
     """Collect, unify, segment and act, on one machine."""
@@ -65,15 +66,17 @@ def serve(
 class Running:
     """A whole installation under supervision; entering waits until it answers, leaving stops it gracefully."""
 
-    def __init__(self, settings: Settings, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, settings: Settings, environment: dict[str, str] | None = None, journal: Path | None = None) -> None:
+        """``journal``: the file for the journal; standard error if None."""
         self.settings = settings
         self._environment = environment
         self.url = f"http://{settings.host}:{settings.port}"
-        self._journal = Journal("supervisor", clock)
+        self._journal_path = journal
 
     def __enter__(self) -> "Running":
         try:
             self._lock = _lock(self.settings)
+            _check_port(self.settings)
             prepare(self.settings)
         except Refused as refused:
             raise typer.Exit(explain(refused)) from None
@@ -81,11 +84,15 @@ class Running:
             typer.echo(f"Cannot use the folder {self.settings.data}: {error.strerror}. Choose another with --data.", err=True)
             raise typer.Exit(1) from None
         settings = self.settings
-        self._stop = stop_signal()
+        self._journal_file = None if self._journal_path is None else self._journal_path.open("ab")
+        stream = None if self._journal_path is None else self._journal_path.open("a", encoding="utf-8")
+        # A shell or a script that starts the server may end long before it does.
+        self._stop = stop_signal(with_parent=False)
         self._supervisor = Supervisor(
             lambda name: command_of(name, str(settings.data), settings.host, settings.port),
-            self._journal.note,
+            Journal("supervisor", clock, stream).note,
             environment=self._environment,
+            journal=self._journal_file,
         )
         self._supervisor.start()
         self._watching = Thread(target=self._supervisor.watch, args=(self._stop,), name="supervision", daemon=True)
@@ -129,6 +136,19 @@ class Running:
                 self.__exit__()
                 raise typer.Exit(1)
             time.sleep(0.03)
+
+
+def _check_port(settings: Settings) -> None:
+    """Say at once if somebody else listens there."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            address = f"{settings.host}:{settings.port}"
+            typer.echo(f"Cannot listen on {address}: {error.strerror}. Choose another port with --port.", err=True)
+            raise typer.Exit(1) from None
 
 
 def _lock(settings: Settings) -> int:

@@ -23,16 +23,12 @@ class Folded(msgspec.Struct, frozen=True):
 
 
 class Regrouped(msgspec.Struct, frozen=True):
-    """A person as it is after a regrouping: the memberships it inherits and the profile ids it had before.
-
-    ``parted`` if a former person had cells that this one has not.
-    """
+    """A person as it is after a regrouping: the memberships it inherits and the profile ids it had before."""
 
     number: int
     # Segment number -> [(profile id, entered_at, position, ordinal)] of every former person that was in it.
     inherited: Mapping[int, Sequence[tuple[str, int, int, int]]]
     former_ids: tuple[str, ...]
-    parted: bool
 
 
 def fold(
@@ -188,9 +184,4 @@ def _settle(
         work.put(PROFILES, (former.profile_id,), profile)
         for segment, (entered_at, position, ordinal) in former.memberships.items():
             inherited.setdefault(segment, []).append((former.profile_id, entered_at, position, ordinal))
-    return Regrouped(
-        number,
-        inherited,
-        tuple(former.profile_id for _, former in sorted(previous.items())),
-        any(cell not in members for former in previous.values() for cell in former.cells),
-    )
+    return Regrouped(number, inherited, tuple(former.profile_id for _, former in sorted(previous.items())))

@@ -19,7 +19,7 @@ from conosco.resolve.resolution import Resolution
 from conosco.resolve.stage import resolve
 from conosco.runtime.duplicates import dedup_key, recognise_message
 from conosco.runtime.surroundings import Surroundings
-from conosco.segment.stage import Cause, CauseKind, Evaluated, arm, carry_over, close_all, evaluate
+from conosco.segment.stage import Cause, Evaluated, arm, carry_over, close_all, evaluate
 
 
 class Subject(msgspec.Struct):
@@ -132,7 +132,7 @@ def settle_people(
             plans.by_number,
             plans.all if made.former_ids else plans.first(streams, traits),
             surviving,
-            cause._replace(kind=_kind_of(made)) if cause.kind == "event" else cause,
+            cause._replace(kind="merge") if len(made.former_ids) > 1 and cause.kind == "event" else cause,
             around.ordinals,
         )
         around.rearm_waiting(made.number, person)
@@ -140,13 +140,6 @@ def settle_people(
         settled.changes.extend(found.changes)
         settled.versions.extend(found.versions)
     return settled
-
-
-def _kind_of(made: Regrouped) -> CauseKind:
-    """What an event did to a person, beside happening: only one that merely grew has no past of others to settle."""
-    if made.parted:
-        return "split"
-    return "merge" if len(made.former_ids) > 1 else "event"
 
 
 def activate_changes(subject: Subject, around: Surroundings) -> Outcome | None:

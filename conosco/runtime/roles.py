@@ -54,11 +54,13 @@ STAND_IN_REACH: Final = 3_000_000_000_000_000
 EVERYTHING: Final = 1 << 62
 
 
-def stop_signal() -> Signal:
-    """A signal that is set by SIGTERM, SIGINT, or by the death of the process that started this one."""
+def stop_signal(*, with_parent: bool = True) -> Signal:
+    """A signal that is set by SIGTERM, SIGINT, or, ``with_parent``, by the death of the process that started this one."""
     stop = Signal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    if not with_parent:
+        return stop
     parent = os.getppid()
 
     def watch() -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from threading import Event as Signal
-from typing import Any, Final
+from typing import IO, Any, Final
 
 # Stopping order: first nobody is let in, then what was let in is finished.
 ROLES: Final = ("front", "worker", "sender", "warehouse")
@@ -15,7 +15,9 @@ STOP_S: Final = 12.0
 
 
 class Supervisor:
-    """Runs one process per role: ``command(role)`` gives its command line, ``environment`` its variables (None: ours)."""
+    """Runs one process per role: ``command(role)`` gives its command line, ``environment`` its variables (None: ours),
+    ``journal`` the file that takes its journal (None: our standard error).
+    """
 
     def __init__(
         self,
@@ -23,9 +25,11 @@ class Supervisor:
         note: Callable[[str, dict[str, Any]], None],
         roles: Sequence[str] = ROLES,
         environment: dict[str, str] | None = None,
+        journal: IO[bytes] | None = None,
     ) -> None:
         self._command = command
         self._environment = environment
+        self._journal = journal
         self._note = note
         self._roles = roles
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -40,7 +44,11 @@ class Supervisor:
     def _start(self, role: str) -> None:
         # Its own session: a Ctrl-C at the terminal reaches the supervisor only, which then stops all in order.
         self._processes[role] = subprocess.Popen(
-            list(self._command(role)), stdin=subprocess.DEVNULL, start_new_session=True, env=self._environment
+            list(self._command(role)),
+            stdin=subprocess.DEVNULL,
+            stderr=self._journal,
+            start_new_session=True,
+            env=self._environment,
         )
         self._begun[role] = time.monotonic()
 

@@ -53,16 +53,26 @@ class Ordinals:
 
 
 def evaluate(
-    work: Work, number: int, person: PersonRow, view: View, plans: Sequence[SegmentPlan], cause: Cause, ordinals: Ordinals
+    work: Work,
+    number: int,
+    person: PersonRow,
+    view: View,
+    plans: Sequence[SegmentPlan],
+    cause: Cause,
+    ordinals: Ordinals,
+    is_afresh: bool = False,
 ) -> Evaluated:
-    """Bring the person's memberships in these segments up to date, and arm the timer for what time may change."""
+    """Bring the person's memberships in these segments up to date, and arm the timer for what time may change.
+
+    ``is_afresh`` if the person was regrouped: then what it inherited may not hold of it, and no timer is armed.
+    """
     evaluated = Evaluated([], [])
     due: int | None = None
     # Of someone who is only known from events that lie ahead nothing holds yet.
     is_born = view.born_at <= cause.now
     for made in plans:
         held = person.memberships.get(made.number)
-        if held is not None and made.plan.monotone and cause.kind == "event" and cause.event_at >= held[0]:
+        if not is_afresh and held is not None and made.plan.monotone and cause.kind == "event" and cause.event_at >= held[0]:
             # More events cannot end it and this one is too new to have begun it: only the window's end moved away.
             continue
         holds = is_born and made.plan.holds(view, cause.now)
@@ -289,7 +299,7 @@ def carry_over(
             )
             _open(work, number, person, segment, row, ordinals, evaluated)
     work.put(PERSONS, (number,), person)
-    more = evaluate(work, number, person, view, checked, cause, ordinals)
+    more = evaluate(work, number, person, view, checked, cause, ordinals, is_afresh=True)
     return Evaluated(evaluated.changes + more.changes, evaluated.versions + more.versions)
 
 

@@ -17,6 +17,7 @@ from conosco.web.access import Door, GuessLimit, close_session, open_session, re
 from conosco.web.care import CARE_ROUTES
 from conosco.web.contract import openapi_config, read_contract
 from conosco.web.definitions import DEFINITION_ROUTES
+from conosco.web.journal import Note, keep_silent
 from conosco.web.not_built import NOT_BUILT_ROUTES
 from conosco.web.office import Office
 from conosco.web.operations import OPERATION_ROUTES
@@ -43,13 +44,16 @@ class ExactResponse(Response[Any]):
 
 
 def create_api(
-    office: Office, registry: CollectorRegistry | None = None, clock_s: Callable[[], float] = time.monotonic
+    office: Office,
+    registry: CollectorRegistry | None = None,
+    clock_s: Callable[[], float] = time.monotonic,
+    note: Note = keep_silent,
 ) -> Litestar:
     """Build the API and the start page. ``registry`` holds further metrics of this process, shown under /metrics.
 
-    ``clock_s`` is a monotonic clock in seconds; it is used to limit guesses only.
+    ``clock_s`` is a monotonic clock in seconds; it is used to limit guesses only. Defects are noted without values.
     """
-    teller = ProblemTeller(Wording(load_catalogues()))
+    teller = ProblemTeller(Wording(load_catalogues()), note)
     door = Door(office, GuessLimit(clock_s))
 
     def the_office() -> Office:

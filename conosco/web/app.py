@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import unquote
 
-from conosco.web.journal import journal
+from conosco.web.journal import Note, keep_silent
 from conosco.web.reading import CARRIED
 
 Scope = MutableMapping[str, Any]
@@ -32,11 +32,11 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{8,64}\Z")
 _PROFILES: Final = b"/api/profiles/"
 
 
-def create_app(api: Any, tracking: Any, clock_ns: Callable[[], int] = time.monotonic_ns) -> Application:
+def create_app(api: Any, tracking: Any, clock_ns: Callable[[], int] = time.monotonic_ns, note: Note = keep_silent) -> Application:
     """Join the API and tracking (both ASGI applications). ``/v1/*`` is tracking's, with nothing in between.
 
-    Every other answer carries the security headers and ``x-request-id``, and is written to the journal by its route.
-    Lifespan events go to the API.
+    Every other answer carries the security headers and ``x-request-id``. Writes and whatever was refused are noted by their
+    route; reads that went well are not, because every open page makes several a second. Lifespan events go to the API.
     """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,15 +44,15 @@ def create_app(api: Any, tracking: Any, clock_ns: Callable[[], int] = time.monot
             if scope["path"].startswith("/v1/"):
                 await tracking(scope, receive, send)
             else:
-                await _answer(api, scope, receive, send, clock_ns)
+                await _answer(api, scope, receive, send, clock_ns, note)
         else:
             await api(scope, receive, send)
 
     return app
 
 
-async def _answer(api: Application, scope: Scope, receive: Receive, send: Send, clock_ns: Callable[[], int]) -> None:
-    """Let the API answer, with a request id, the headers and a line in the journal."""
+async def _answer(api: Application, scope: Scope, receive: Receive, send: Send, clock_ns: Callable[[], int], note: Note) -> None:
+    """Let the API answer, with a request id, the headers and a note."""
     started_ns = clock_ns()
     request_id = _request_id(scope)
     scope.setdefault("state", {})["request_id"] = request_id
@@ -67,14 +67,15 @@ async def _answer(api: Application, scope: Scope, receive: Receive, send: Send, 
                 *(() if b"cache-control" in own else ((b"cache-control", b"no-store"),)),
                 (b"x-request-id", request_id.encode()),
             ]
-            journal(
-                "answered",
-                request_id=request_id,
-                method=scope["method"],
-                route=scope.get("path_template", ""),
-                status=message["status"],
-                duration_us=(clock_ns() - started_ns) // 1_000,
-            )
+            if message["status"] >= 400 or scope["method"] not in ("GET", "HEAD"):
+                facts = {
+                    "request_id": request_id,
+                    "method": scope["method"],
+                    "route": scope.get("path_template", ""),
+                    "status": message["status"],
+                    "duration_us": (clock_ns() - started_ns) // 1_000,
+                }
+                note("answered", facts)
         await send(message)
 
     await api(scope, receive, send_dressed)

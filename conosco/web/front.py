@@ -72,7 +72,7 @@ async def _serve(settings: Settings) -> None:
         clock=clock,
         metrics=TrackingMetrics(registry),
     )
-    app = create_app(create_api(desks, registry), tracking)
+    app = create_app(create_api(desks, registry, note=journal.note), tracking, note=journal.note)
     config = uvicorn.Config(
         app,
         host=settings.host,

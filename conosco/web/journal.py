@@ -1,15 +1,11 @@
-"""The journal of the front: one JSON object a line. It names routes, never paths, and holds no personal data."""
+"""What the management API notes for operators: a word and facts that are safe to keep. It names routes, never paths or people."""
 
-import logging
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
-import msgspec
-
-# The process decides where lines go by giving this logger a handler that prints the message as it is.
-_LOGGER: Final = logging.getLogger("conosco.front")
+# Takes what happened and its facts; the process decides where lines go.
+Note = Callable[[str, dict[str, Any]], None]
 
 
-def journal(what: str, **facts: Any) -> None:
-    """Write a line: what happened, and facts that are safe to keep (ids of requests, statuses, durations)."""
-    if _LOGGER.isEnabledFor(logging.INFO):
-        _LOGGER.info(msgspec.json.encode({"what": what, **facts}).decode())
+def keep_silent(what: str, facts: dict[str, Any]) -> None:
+    """Note nothing: for a process that keeps no journal."""

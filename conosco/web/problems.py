@@ -16,7 +16,7 @@ from conosco.model.answer import ProfileSplit
 from conosco.model.problem import Problem, Refused
 from conosco.ports.log import LogFull
 from conosco.ports.warehouse import QueryFailed
-from conosco.web.journal import journal
+from conosco.web.journal import Note
 from conosco.web.wording import Language, Wording, choose_language
 
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -67,8 +67,9 @@ class ProblemAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class ProblemTeller:
     """Turns exceptions into problem answers; its methods are the API's exception handlers."""
 
-    def __init__(self, wording: Wording) -> None:
+    def __init__(self, wording: Wording, note: Note) -> None:
         self._wording = wording
+        self._note = note
 
     def on_refused(self, request: AnyRequest, refused: Refused) -> Response[ProblemAnswer]:
         """What was asked for cannot be done: all problems, the worst one first."""
@@ -112,12 +113,12 @@ class ProblemTeller:
     def on_crash(self, request: AnyRequest, error: Exception) -> Response[ProblemAnswer]:
         """A defect of ours. The reader gets the request id; the journal gets the place, without any values."""
         frames = traceback.extract_tb(error.__traceback__)[-8:]
-        journal(
-            "crashed",
-            request_id=request_id(request),
-            error=type(error).__name__,
-            at=[f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames],
-        )
+        facts = {
+            "request_id": request_id(request),
+            "error": type(error).__name__,
+            "places": [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames],
+        }
+        self._note("crashed", facts)
         return self.answer(request, [Problem(code="internal_error")], 500)
 
     def answer(

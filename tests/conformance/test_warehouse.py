@@ -13,6 +13,9 @@ from conosco.engines.duckdb.warehouse import BROKEN, FILE, DuckWarehouse, Wareho
 from conosco.ports.warehouse import QueryFailed, Warehouse
 from conosco.testing.conformance.warehouse import WarehouseSuite, ask, event, identifier, outcome, rows
 
+# How the file is laid out: three headers, then blocks with a checksum each.
+BLOCKS_BEGIN = 3 * 4_096
+BLOCK_BYTES = 262_144
 # What would reach files, the network, settings, the catalog or the engine's own state.
 HOSTILE = [
     ("SELECT * FROM read_csv('/etc/passwd')", "read_csv"),
@@ -274,20 +277,24 @@ def test_rot_inside_the_file_is_noticed_when_read_and_begun_anew(tmp_path: Path)
     first.append(1, {"events": texts}, 1)
     first.close()
     file = tmp_path / FILE
-    rotten = bytearray(file.read_bytes())
-    for at in range(len(rotten) // 4, len(rotten) // 2, 4_096):
+    whole = file.read_bytes()
+    codes = []
+    for at in range(BLOCKS_BEGIN + BLOCK_BYTES // 2, len(whole), BLOCK_BYTES):
+        rotten = bytearray(whole)
         rotten[at] ^= 1
-    file.write_bytes(rotten)
-    again = DuckWarehouse(tmp_path)
-    with pytest.raises(QueryFailed) as failure:
-        for column in ("message_id", "event_at", "position", "home_value"):
-            ask(again, f"SELECT max({column}) FROM store.events", trusted=True)
-    assert failure.value.code == "warehouse_broken"
-    assert (tmp_path / (FILE + BROKEN)).exists()
-    assert again.last_batch() == 0
-    again.append(1, {"events": [event(1)]}, 1)
-    assert rows(again, "SELECT position FROM events") == [(1,)]
-    again.close()
+        file.write_bytes(rotten)
+        again = DuckWarehouse(tmp_path)
+        try:
+            if again.last_batch():
+                ask(again, "SELECT max(message_id), max(event_at), max(position) FROM store.events", trusted=True)
+        except QueryFailed as failure:
+            codes.append(failure.code)
+            assert (tmp_path / (FILE + BROKEN)).read_bytes() == rotten
+            assert again.last_batch() == 0
+            again.append(1, {"events": [event(1)]}, 1)
+            assert rows(again, "SELECT position FROM events") == [(1,)]
+        again.close()
+    assert set(codes) == {"warehouse_broken"}
 
 
 def test_a_deleted_person_is_in_no_file(tmp_path: Path) -> None:

@@ -52,6 +52,9 @@ def admit(cursor: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
     """
     if len(sql) > SQL_CHARACTERS_MAX:
         raise refused("length", str(SQL_CHARACTERS_MAX))
+    if "\x00" in sql:
+        # Where a text ends must not be a matter of opinion.
+        raise QueryFailed("query_unreadable", detail="zero byte")
     tree = _parse(cursor, sql)
     statements = cursor.extract_statements(sql)
     if len(tree) != 1 or len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:

@@ -20,14 +20,14 @@ with latest as (
   select * from store.membership_versions
   qualify row_number() over (partition by profile_id, entered_position, ordinal order by position desc, exited_at desc nulls last) = 1
 ), moves as (
-  select 'entered' as kind, segment, profile_id, entered_at as at, entered_position as position, because, backfill from latest
+  select 'entered' as kind, segment, profile_id, entered_at as moved_at, entered_position as position, because, backfill from latest
   union all
   select 'exited', segment, profile_id, exited_at, position, exit_because, backfill from latest
   where exited_at is not null
 )
-select kind, segment, profile_id, epoch_us(at) as at, position, because, backfill from moves
+select kind, segment, profile_id, epoch_us(moved_at), position, because, backfill from moves
 where (? is null or segment = ?) and coalesce(json_extract_string(because, '$.profile_id'), '') = ''
-order by position desc, at desc, profile_id limit ? offset ?
+order by position desc, moved_at desc, profile_id limit ? offset ?
 """
 
 _TIMELINE: Final = """

@@ -114,7 +114,12 @@ class SegmentsDesk:
 def _movement(row: tuple[Any, ...]) -> Movement:
     kind, segment, profile_id, at, position, because, backfill = row
     type_: Literal["segment.entered", "segment.exited"] = "segment.entered" if kind == "entered" else "segment.exited"
-    reasons = msgspec.json.decode(because) if because else {}
     return Movement(
-        type=type_, segment=segment, profile_id=profile_id, at=at, position=position, because=reasons, live=not backfill
+        type=type_,
+        segment=segment,
+        profile_id=profile_id,
+        at=spell_moment(at),
+        position=position,
+        because=msgspec.json.decode(because) if because else {},
+        live=not backfill,
     )

@@ -14,21 +14,20 @@ NOON = 1_700_049_600_000_000
 NOON_TEXT = "2023-11-15T12:00:00Z"
 SECRET = b"an installation secret"
 # The columns that a documented table must have at least.
-DOCUMENTED: dict[str, tuple[str, ...]] = {
-    "events": ("position", "slot", "message_id", "source_id", "type", "event", "home_namespace", "home_value", "profile_id")
-    + ("event_at", "logged_at", "received_at", "sent_at", "original_at", "historical", "user_id", "anonymous_id", "group_id")
-    + ("properties", "traits", "context", "schema"),
-    "profiles": ("profile_id", "first_seen_at", "last_seen_at", "identifier_count"),
-    "identifiers": ("profile_id", "namespace", "value", "first_seen_at"),
-    "links": ("left_namespace", "left_value", "right_namespace", "right_value", "kind", "first_seen_at", "position")
-    + ("evidence", "refused_by", "retracted_position", "link_id"),
-    "traits": ("profile_id", "name", "value", "kind", "source_id", "observed_at"),
-    "memberships": ("profile_id", "segment", "entered_at", "exited_at", "because", "backfill", "position"),
-    "consents": ("profile_id", "purpose", "status", "given_at"),
-    "enrollments": ("profile_id", "journey", "entered_at"),
-    "decisions": ("profile_id", "decided_at"),
-    "deliveries": ("delivery_id", "destination", "profile_id", "segment", "type", "state", "attempts", "code"),
-    "outcomes": ("message_id", "source_id", "outcome", "reason", "position", "slot", "decided_at"),
+DOCUMENTED: dict[str, str] = {
+    "events": "position slot message_id source_id type event home_namespace home_value profile_id event_at logged_at "
+    "received_at sent_at original_at historical user_id anonymous_id group_id properties traits context schema",
+    "profiles": "profile_id first_seen_at last_seen_at identifier_count",
+    "identifiers": "profile_id namespace value first_seen_at",
+    "links": "left_namespace left_value right_namespace right_value kind first_seen_at position evidence refused_by "
+    "retracted_position link_id",
+    "traits": "profile_id name value kind source_id observed_at",
+    "memberships": "profile_id segment entered_at exited_at because backfill position",
+    "consents": "profile_id purpose status given_at",
+    "enrollments": "profile_id journey entered_at",
+    "decisions": "profile_id decided_at",
+    "deliveries": "delivery_id destination profile_id segment type state attempts code",
+    "outcomes": "message_id source_id outcome reason position slot decided_at",
 }
 # What is no question, or asks for what is not documented.
 REFUSED = (
@@ -161,11 +160,11 @@ def rows(door: Warehouse, sql: str, *params: Any) -> list[tuple[Any, ...]]:
 class WarehouseSuite:
     """Promises of every Warehouse. Give it ``door`` (an empty one)."""
 
-    @pytest.mark.parametrize("table", DOCUMENTED)
-    def test_every_documented_table_is_there_from_the_start_and_empty(self, door: Warehouse, table: str) -> None:
-        answer = ask(door, f"SELECT * FROM {table}")
-        assert answer.rows == []
-        assert set(DOCUMENTED[table]) <= set(answer.columns)
+    def test_every_documented_table_is_there_from_the_start_and_empty(self, door: Warehouse) -> None:
+        for table, columns in DOCUMENTED.items():
+            answer = ask(door, f"SELECT * FROM {table}")
+            assert (table, answer.rows) == (table, [])
+            assert set(columns.split()) <= set(answer.columns)
 
     def test_an_append_is_seen_whole_and_says_as_of_when(self, door: Warehouse) -> None:
         assert door.last_batch() == 0
@@ -193,12 +192,18 @@ class WarehouseSuite:
         door.append(4, {}, 40)
         assert (door.last_batch(), ask(door, "SELECT 1").as_of) == (4, 40)
 
-    @pytest.mark.parametrize("text", ["", "'", '"', "\\", "\x00", "a\nb\tc", "żółć 😀", "?; DROP TABLE x --", "{}", "null"])
-    def test_texts_come_back_as_they_were_put(self, door: Warehouse, text: str) -> None:
-        properties = msgspec.json.encode({"note": text, "price": 1.10}).decode()
-        door.append(1, {"events": [event(1, message_id=text, properties=properties)]}, 1)
-        assert rows(door, "SELECT message_id, properties FROM events") == [(text, properties)]
-        assert rows(door, "SELECT position FROM events WHERE message_id = ?", text) == [(1,)]
+    def test_texts_come_back_as_they_were_put(self, door: Warehouse) -> None:
+        texts = ["", "'", '"', "\\", "\x00", "a\nb\tc", "żółć 😀", "?; DROP TABLE x --", "{}", "null"]
+        spelled = [msgspec.json.encode({"note": text, "price": 1.10}).decode() for text in texts]
+        added = [
+            event(position, message_id=text, properties=properties)
+            for position, (text, properties) in enumerate(zip(texts, spelled, strict=True))
+        ]
+        door.append(1, {"events": added}, 1)
+        assert rows(door, "SELECT message_id, properties FROM events ORDER BY position") == list(zip(texts, spelled, strict=True))
+        assert [rows(door, "SELECT position FROM events WHERE message_id = ?", text) for text in texts] == [
+            [(position,)] for position in range(len(texts))
+        ]
 
     def test_times_are_utc_and_limits_hold(self, door: Warehouse) -> None:
         door.append(1, {"events": [event(1, event_at=NOON, sent_at=NOON + 1, original_at=-62_135_596_800_000_000)]}, 1)
@@ -306,12 +311,12 @@ class WarehouseSuite:
 
     # Limits ---------------------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("sql", REFUSED)
-    def test_only_one_question_over_documented_tables_is_taken(self, door: Warehouse, sql: str) -> None:
+    def test_only_one_question_over_documented_tables_is_taken(self, door: Warehouse) -> None:
         door.append(1, {"events": [event(1)]}, 1)
-        with pytest.raises(QueryFailed) as failure:
-            ask(door, sql)
-        assert failure.value.code in ("query_refused", "query_unreadable")
+        for sql in REFUSED:
+            with pytest.raises(QueryFailed) as failure:
+                ask(door, sql)
+            assert (sql, failure.value.code) in ((sql, "query_refused"), (sql, "query_unreadable"))
         assert rows(door, "SELECT count(*) FROM events") == [(1,)]
 
     def test_a_trusted_question_reads_all_and_changes_nothing(self, door: Warehouse) -> None:

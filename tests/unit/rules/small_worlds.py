@@ -122,10 +122,12 @@ def random_attribute(random: Random) -> dict[str, Any]:
 
 def random_condition(random: Random, world: World, depth: int = 3) -> dict[str, Any]:
     if depth and random.random() < 0.6:
-        kind = random.choice(("all", "any", "not"))
+        kind = random.choice(("all", "any", "any", "not"))
         if kind == "not":
             return {"kind": "not", "of": random_condition(random, world, depth - 1)}
-        return {"kind": kind, "of": [random_condition(random, world, depth - 1) for _ in range(random.randrange(4))]}
+        # Of many parts all seldom hold and any often does: sizes that keep the answers in balance.
+        size = random.choice((0, 1, 2, 2) if kind == "all" else (0, 2, 3, 3))
+        return {"kind": kind, "of": [random_condition(random, world, depth - 1) for _ in range(size)]}
     choices: list[Callable[[], dict[str, Any]]] = [
         lambda: {"kind": "trait", "path": _random_path(random), **_meeting_test(random)},
         lambda: {"kind": "did", **_random_did(random)},

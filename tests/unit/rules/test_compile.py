@@ -49,7 +49,7 @@ def shown(text: str) -> Any:
 def test_sql_answers_like_brute_force(store: Store) -> None:
     verdicts = {True: 0, False: 0}
 
-    @settings(max_examples=250, deadline=None)
+    @settings(max_examples=200, deadline=None)
     @given(SEEDS)
     def check(seed: int) -> None:
         random = Random(seed)
@@ -69,7 +69,7 @@ def test_sql_answers_like_brute_force(store: Store) -> None:
     assert 0.3 <= verdicts[True] / sum(verdicts.values()) <= 0.7
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(SEEDS)
 def test_computed_traits_are_those_of_brute_force(store: Store, seed: int) -> None:
     random = Random(seed)
@@ -142,7 +142,7 @@ def test_no_text_changes_the_shape_of_the_question(store: Store) -> None:
     # The engine's own parser must see the same tree, too.
     expected_by_engine = engine_shape(store, question("harmless"))
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=30, deadline=None)
     @given(HOSTILE)
     def check(hostile: str) -> None:
         sql = question(hostile)

@@ -47,6 +47,7 @@ class Lobby:
     def __init__(self) -> None:
         self.office = FakeOffice()
         self.tracked: list[str] = []
+        self.notes: list[tuple[str, dict[str, Any]]] = []
 
     access = property(lambda self: self.office.access)
     progress = property(lambda self: self.office.progress)
@@ -91,7 +92,17 @@ def front() -> Any:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"tracked"})
 
-    return create_app(create_api(_LOBBY, clock_s=_CLOCK), tracking)
+    def note(what: str, facts: dict[str, Any]) -> None:
+        _LOBBY.notes.append((what, facts))
+
+    return create_app(create_api(_LOBBY, clock_s=_CLOCK, note=note), tracking, note=note)
+
+
+@pytest.fixture
+def notes() -> list[tuple[str, dict[str, Any]]]:
+    """What was noted for operators."""
+    _LOBBY.notes = []
+    return _LOBBY.notes
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """Errors: their shape, their places, their words in four languages, and what they must never say."""
 
 import ast
-import logging
 import re
 from pathlib import Path
 from typing import Any, get_args
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +18,7 @@ from tests.unit.web.conftest import Client
 from tests.unit.web.fake_office import FakeOffice
 
 CATALOGUES = load_catalogues()
+Notes = list[tuple[str, dict[str, Any]]]
 PLACE = re.compile(r"\{([a-z_]+)\}")
 SEGMENT = {"key": "loyal", "name": "Loyal", "purpose": "marketing", "spec": {"language": 1, "where": {"kind": "wrong"}}}
 
@@ -114,29 +113,29 @@ def test_a_wrong_request_is_told(ask: Client, method: str, path: str, content: b
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_crash_tells_nothing_and_journals_no_values(ask: Client, office: FakeOffice, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "conosco.front")
+def test_a_crash_tells_nothing_and_notes_no_values(ask: Client, office: FakeOffice, notes: Notes) -> None:
     office.progress.crash = ValueError("anna@example.com is secret")
     answer = ask("GET", "/api/status")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert "secret" not in answer.text
     assert "ValueError" not in answer.text
-    lines = [msgspec.json.decode(record.getMessage()) for record in caplog.records if record.name == "conosco.front"]
-    crashed, answered = lines
+    (_, crashed), (_, answered) = notes
     assert crashed["error"] == "ValueError"
-    assert any("fake_office.py" in place for place in crashed["at"])
+    assert any("fake_office.py" in place for place in crashed["places"])
     assert crashed["request_id"] == answered["request_id"] == answer.json()["request_id"]
-    assert "secret" not in str(lines)
+    assert "secret" not in str(notes)
 
 
-def test_the_journal_names_routes_and_no_people(ask: Client, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "conosco.front")
+def test_notes_name_routes_and_no_people(ask: Client, notes: Notes) -> None:
     ask("GET", "/api/profiles/email:anna%40example.com/explain?segment=loyal")
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "conosco.front"]
-    told = msgspec.json.decode(line)
-    assert (told["route"], told["status"], told["method"]) == ("/api/profiles/{ref}/explain", 200, "GET")
-    assert "anna" not in line
-    assert "616e6e61" not in line, "nor in hexadecimal"
+    assert notes == [], "reads that went well are not noted"
+    ask("GET", "/api/profiles/email:nobody%40example.com/explain?segment=loyal")
+    ((what, facts),) = notes
+    assert (what, facts["route"], facts["status"], facts["method"]) == ("answered", "/api/profiles/{ref}/explain", 404, "GET")
+    assert "nobody" not in str(notes)
+    assert b"nobody".hex() not in str(notes)
+    ask("POST", "/api/quarantine/replay")
+    assert notes[1][1]["route"] == "/api/quarantine/replay"
 
 
 def test_a_full_disk_is_told(ask: Client, office: FakeOffice) -> None:
