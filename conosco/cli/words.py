@@ -3,6 +3,7 @@
 import typer
 
 from conosco.model.problem import Refused
+from conosco.rules.messages import say
 
 SENTENCES = {
     "bad_network": "{variable} holds {value}, which is not a network such as 10.0.0.0/8. Separate several with commas.",
@@ -13,6 +14,6 @@ SENTENCES = {
 def explain(refused: Refused) -> int:
     """Print each problem as a sentence; returns the exit code."""
     for problem in refused.problems:
-        sentence = SENTENCES.get(problem.code, problem.code + " {params}")
-        typer.echo(sentence.format(params=problem.params, **problem.params), err=True)
+        sentence = SENTENCES.get(problem.code)
+        typer.echo(sentence.format(**problem.params) if sentence else say(problem), err=True)
     return 2

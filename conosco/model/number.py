@@ -45,4 +45,5 @@ def spell(millionths: int) -> str:
 def plain(millionths: int) -> int | Decimal:
     """Give millionths back as the shortest exact number: an int where it is whole."""
     whole, fraction = divmod(millionths, UNIT)
-    return whole if fraction == 0 else Decimal(spell(millionths)).normalize()
+    # Not normalised by arithmetic, which would round to the digits of its context.
+    return whole if fraction == 0 else Decimal(spell(millionths).rstrip("0"))

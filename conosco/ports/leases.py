@@ -1,7 +1,15 @@
 """The Leases door: who is sending what right now, and the stop list. Durable, not derived from the log, kept by a rebuild."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Take(NamedTuple):
+    """A delivery to be leased, and to whom and what for it goes."""
+
+    delivery_id: str
+    identifiers: Sequence[tuple[str, str]] = ()
+    purpose: str | None = None
 
 
 class Leases(Protocol):
@@ -10,17 +18,16 @@ class Leases(Protocol):
     Every method raises StateFull if its change could not be made durable; then nothing of it is kept.
     """
 
-    def lease(
-        self, delivery_id: str, until: int, now: int, *, identifiers: Sequence[tuple[str, str]] = (), purpose: str | None = None
-    ) -> bool:
-        """Take a delivery until a moment. True is the point of no return: of several callers only one gets it.
+    def lease(self, takes: Sequence[Take], until: int, now: int) -> list[bool]:
+        """Take deliveries until a moment, all in one durable write. True is the point of no return: of several callers
+        only one gets it.
 
-        False if it is leased already and that lease has not expired (it expires at its ``until``), or if the stop list
-        denies any of the identifiers for this purpose; both are read in the same write. Durable on return.
+        False if a delivery is leased already and that lease has not expired (it expires at its ``until``), or if the stop
+        list denies any of its identifiers for its purpose; both are read in the same write.
         """
 
-    def release(self, delivery_id: str) -> None:
-        """Give a lease up once its result is in the log; an absent one is no error."""
+    def release(self, delivery_ids: Iterable[str]) -> None:
+        """Give leases up, all in one write, once their results are in the log; an absent one is no error."""
 
     def expired(self, now: int) -> list[str]:
         """Deliveries whose lease has run out without being released, longest ago first: what became of them is unknown."""

@@ -84,7 +84,7 @@ def select(candidates: Iterable[StreamPlan], event: Event) -> list[StreamPlan]:
 
 
 def value_of(stream: Stream, event: Event) -> bytes:
-    """The value at the stream's path (several as a list), as JSON; empty if the event carries none."""
+    """The value that an event brings to the stream, as JSON (several at the path as a list); empty if there is none."""
     if stream.value is None:
         return b""
     value = value_at(read_json(event.properties), stream.value)

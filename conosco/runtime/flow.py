@@ -88,11 +88,14 @@ def evaluate_segments(subject: Subject, around: Surroundings) -> Outcome | None:
     cause = Cause(
         "event", around.position, around.now, min(event.event_at, around.now), (event.message_id,), not event.historical
     )
-    if subject.regrouped:
-        found = settle_people(subject.regrouped, subject.gone, subject.folded.streams, subject.folded.traits, around, cause)
+    folded = subject.folded
+    if subject.regrouped or subject.gone:
+        found = settle_people(subject.regrouped, subject.gone, folded.streams, folded.traits, around, cause)
         subject.changes, subject.versions = found.changes, found.versions
-        return None
-    folded, seen_anew = subject.folded, bool(resolution.identifier_changes)
+        if any(made.number == subject.person for made in subject.regrouped):
+            return None
+    # An event may part others without a change to the one whose it is.
+    seen_anew = bool(resolution.identifier_changes)
     if folded.streams or folded.traits or seen_anew:
         person = around.work.get(PERSONS, (subject.person,))
         view = PersonView(around.work, subject.person, person)
@@ -103,7 +106,7 @@ def evaluate_segments(subject: Subject, around: Surroundings) -> Outcome | None:
         else:
             asked = plans.changed(view, folded.streams, folded.traits, seen_anew, cause.event_at, around.now)
         found = evaluate(around.work, subject.person, person, view, asked, cause, around.ordinals)
-        subject.changes, subject.versions = found.changes, found.versions
+        subject.changes, subject.versions = [*subject.changes, *found.changes], [*subject.versions, *found.versions]
     around.watch(subject.person)
     return None
 

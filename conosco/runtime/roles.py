@@ -40,7 +40,7 @@ from conosco.runtime.discover import destination_connectors
 from conosco.runtime.journal import Journal
 from conosco.runtime.sender import Sender
 from conosco.runtime.settings import Settings
-from conosco.runtime.warehouse import WarehouseRole
+from conosco.runtime.warehouse import WarehouseRole, confine_memory
 from conosco.runtime.worker import Worker
 
 # How often the worker's log of writes is folded into State's file, off the commit path, and how often parents are checked.
@@ -162,6 +162,8 @@ def understanding(state: State) -> Callable[[Record], list[Event]]:
 def run_warehouse(settings: Settings) -> None:
     """Keep the warehouse up to date and answer questions until told to stop."""
     stop = stop_signal()
+    # The engine's own limit does not see everything that a question can make; beyond this wall the question fails.
+    confine_memory((settings.warehouse_memory_mb + 2_048) << 20)
     journal = Journal("warehouse", clock)
     folder = Folder(settings.data)
     log, state = open_log(settings), open_state(settings)

@@ -8,6 +8,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -19,7 +20,7 @@ from conosco.model.definition import Destination
 from conosco.model.delivery import Attempt, AttemptResult, Intent
 from conosco.model.moment import HOUR, SECOND
 from conosco.model.problem import Refused
-from conosco.ports.leases import Leases
+from conosco.ports.leases import Leases, Take
 from conosco.ports.log import Log, LogFull
 from conosco.ports.state import Key, State, StateFull
 from conosco.ports.tables import OUTBOX, OUTBOX_DUE, OutboxRow, decode_row
@@ -330,28 +331,23 @@ class Sender:
 
     def _lease(self, dues: Sequence[_Due], now: int) -> list[bool]:
         """Runs in the lease thread. What cannot be leased for want of disk is simply not leased."""
-        leased = []
-        for due in dues:
-            identifiers = [(each["namespace"], each["value"]) for each in due.intent.payload["identifiers"]]
-            purpose = due.intent.permit.purpose if due.intent.permit else None
-            try:
-                leased.append(
-                    self._leases.lease(
-                        due.intent.delivery_id, now + self._pace.lease_us, now, identifiers=identifiers, purpose=purpose
-                    )
-                )
-            except StateFull:
-                leased.append(False)
-        return leased
+        takes = [
+            Take(
+                due.intent.delivery_id,
+                [(each["namespace"], each["value"]) for each in due.intent.payload["identifiers"]],
+                due.intent.permit.purpose if due.intent.permit else None,
+            )
+            for due in dues
+        ]
+        try:
+            return self._leases.lease(takes, now + self._pace.lease_us, now)
+        except StateFull:
+            return [False] * len(takes)
 
     def _release(self, delivery_ids: Sequence[str]) -> None:
-        """Runs in the lease thread."""
-        for delivery_id in delivery_ids:
-            try:
-                self._leases.release(delivery_id)
-            except StateFull:
-                # It runs out by itself.
-                return
+        """Runs in the lease thread. What cannot be released runs out by itself."""
+        with suppress(StateFull):
+            self._leases.release(delivery_ids)
 
     def _route(self, key: str) -> _Route:
         """Find the way to a destination as it is defined now, so that a mended URL serves what was decided before."""

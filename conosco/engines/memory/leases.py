@@ -1,7 +1,9 @@
 """The Leases in memory: leases and the stop list of one process."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from conosco.ports.leases import Take
 
 
 class MemoryLeases:
@@ -13,20 +15,22 @@ class MemoryLeases:
         # (namespace, value, purpose) -> position; the purpose None is every purpose.
         self._stops: dict[tuple[str, str, str | None], int] = {}
 
-    def lease(
-        self, delivery_id: str, until: int, now: int, *, identifiers: Sequence[tuple[str, str]] = (), purpose: str | None = None
-    ) -> bool:
-        """Take a delivery, unless it is leased or stopped."""
+    def lease(self, takes: Sequence[Take], until: int, now: int) -> list[bool]:
+        """Take deliveries, unless they are leased or stopped."""
         with self._using:
-            if self._until.get(delivery_id, now) > now or self._stopped(identifiers, purpose):
-                return False
-            self._until[delivery_id] = until
-            return True
+            return [self._take(take, until, now) for take in takes]
 
-    def release(self, delivery_id: str) -> None:
-        """Give a lease up."""
+    def _take(self, take: Take, until: int, now: int) -> bool:
+        if self._until.get(take.delivery_id, now) > now or self._stopped(take.identifiers, take.purpose):
+            return False
+        self._until[take.delivery_id] = until
+        return True
+
+    def release(self, delivery_ids: Iterable[str]) -> None:
+        """Give leases up."""
         with self._using:
-            self._until.pop(delivery_id, None)
+            for delivery_id in delivery_ids:
+                self._until.pop(delivery_id, None)
 
     def expired(self, now: int) -> list[str]:
         """Deliveries whose lease has run out, longest ago first."""

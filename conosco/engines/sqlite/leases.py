@@ -3,12 +3,13 @@
 import hashlib
 import hmac
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from conosco.engines.sqlite.connection import UNWRITABLE, UnfitFile, connect, fetch, migrate, roll_back, sync_folder
+from conosco.ports.leases import Take
 from conosco.ports.state import StateFull
 
 _SCHEMA: Final = """
@@ -43,25 +44,22 @@ class SqliteLeases:
             self._connection.close()
             raise UnfitFile(f"{path}: the stop list was made with another secret; restore the secrets that belong to this folder")
 
-    def lease(
-        self, delivery_id: str, until: int, now: int, *, identifiers: Sequence[tuple[str, str]] = (), purpose: str | None = None
-    ) -> bool:
-        """Take a delivery, unless it is leased or stopped: both asked inside the write."""
+    def lease(self, takes: Sequence[Take], until: int, now: int) -> list[bool]:
+        """Take deliveries, unless they are leased or stopped: both asked inside the one write."""
+        statement = (
+            "INSERT INTO leases VALUES (?, ?) ON CONFLICT DO UPDATE SET until = excluded.until WHERE until <= ? RETURNING 1"
+        )
         with self._write() as write:
-            if self._stopped(identifiers, purpose):
-                return False
-            return bool(
-                write(
-                    "INSERT INTO leases VALUES (?, ?) "
-                    "ON CONFLICT DO UPDATE SET until = excluded.until WHERE until <= ? RETURNING 1",
-                    (delivery_id, until, now),
-                )
-            )
+            return [
+                not self._stopped(take.identifiers, take.purpose) and bool(write(statement, (take.delivery_id, until, now)))
+                for take in takes
+            ]
 
-    def release(self, delivery_id: str) -> None:
-        """Give a lease up."""
+    def release(self, delivery_ids: Iterable[str]) -> None:
+        """Give leases up."""
         with self._write() as write:
-            write("DELETE FROM leases WHERE delivery_id = ?", (delivery_id,))
+            for delivery_id in delivery_ids:
+                write("DELETE FROM leases WHERE delivery_id = ?", (delivery_id,))
 
     def expired(self, now: int) -> list[str]:
         """Deliveries whose lease has run out, longest ago first."""

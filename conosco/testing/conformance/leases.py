@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from conosco.ports.leases import Leases
+from conosco.ports.leases import Leases, Take
 from conosco.testing.conformance.threads import all_at_once
 
 NOW = 1_790_000_000_000_000
@@ -14,26 +14,30 @@ class LeasesSuite:
     """Promises of every Leases. Give it the fixture ``door``: an empty one."""
 
     def test_a_lease_has_one_holder_until_it_expires(self, door: Leases) -> None:
-        assert door.lease("dlv_1", NOW + 10, NOW)
-        assert not door.lease("dlv_1", NOW + 99, NOW)
-        assert door.lease("dlv_2", NOW + 5, NOW)
+        assert door.lease([Take("dlv_1")], NOW + 10, NOW) == [True]
+        assert door.lease([Take("dlv_1")], NOW + 99, NOW) == [False]
+        assert door.lease([Take("dlv_2")], NOW + 5, NOW) == [True]
         assert door.expired(NOW + 4) == []
         assert door.expired(NOW + 10) == ["dlv_2", "dlv_1"]
-        assert not door.lease("dlv_1", NOW + 99, NOW + 9)
-        assert door.lease("dlv_1", NOW + 99, NOW + 10)
+        assert door.lease([Take("dlv_1")], NOW + 99, NOW + 9) == [False]
+        assert door.lease([Take("dlv_1")], NOW + 99, NOW + 10) == [True]
         assert door.expired(NOW + 10) == ["dlv_2"]
 
+    def test_many_are_taken_in_one_write_each_for_itself(self, door: Leases) -> None:
+        door.stop([MAIL], "marketing", 7)
+        takes = [Take("dlv_1"), Take("dlv_2", [MAIL], "marketing"), Take("dlv_1"), Take("dlv_3")]
+        assert door.lease(takes, NOW + 10, NOW) == [True, False, False, True]
+
     def test_a_released_lease_is_free(self, door: Leases) -> None:
-        assert door.lease("dlv_1", NOW + 10, NOW)
-        door.release("dlv_1")
-        door.release("dlv_9")
+        assert door.lease([Take("dlv_1")], NOW + 10, NOW) == [True]
+        door.release(["dlv_1", "dlv_9"])
         assert door.expired(NOW + 99) == []
-        assert door.lease("dlv_1", NOW + 10, NOW)
+        assert door.lease([Take("dlv_1")], NOW + 10, NOW) == [True]
 
     def test_of_many_takers_one_wins(self, door: Leases) -> None:
         for attempt in range(10):
-            won = all_at_once(partial(door.lease, f"dlv_{attempt}", NOW + 1, NOW), 4)
-            assert sorted(won) == [False, False, False, True]
+            won = all_at_once(partial(door.lease, [Take(f"dlv_{attempt}")], NOW + 1, NOW), 4)
+            assert sorted(won) == [[False], [False], [False], [True]]
 
     def test_a_stop_denies_its_purpose_only(self, door: Leases) -> None:
         door.stop([MAIL], "marketing", 7)
@@ -54,11 +58,11 @@ class LeasesSuite:
 
     def test_what_is_stopped_is_not_leased(self, door: Leases) -> None:
         door.stop([MAIL], "marketing", 7)
-        assert not door.lease("dlv_1", NOW + 10, NOW, identifiers=[PHONE, MAIL], purpose="marketing")
+        assert door.lease([Take("dlv_1", [PHONE, MAIL], "marketing")], NOW + 10, NOW) == [False]
         assert door.expired(NOW + 99) == []
-        assert door.lease("dlv_1", NOW + 10, NOW, identifiers=[PHONE, MAIL], purpose="operations")
-        assert door.lease("dlv_2", NOW + 10, NOW, identifiers=[PHONE], purpose="marketing")
-        assert door.lease("dlv_3", NOW + 10, NOW)
+        assert door.lease([Take("dlv_1", [PHONE, MAIL], "operations")], NOW + 10, NOW) == [True]
+        assert door.lease([Take("dlv_2", [PHONE], "marketing")], NOW + 10, NOW) == [True]
+        assert door.lease([Take("dlv_3")], NOW + 10, NOW) == [True]
 
     def test_names_cannot_be_confused(self, door: Leases) -> None:
         door.stop([("ab", "c")], "p", 1)

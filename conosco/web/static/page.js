@@ -244,7 +244,7 @@ function buildPerson({ answer, explained }) {
     make("tr", {}, make("td", { class: "name" }, item.namespace), make("td", { class: "value" }, item.value), make("td", { class: "source" }, when(item.first_seen_at))),
   );
   const traits = answer.traits.map((item) =>
-    make("tr", {}, make("td", { class: "name" }, item.name), make("td", { class: "value" }, spell(item.value)), make("td", { class: "source hint" }, provenance(item), " ", when(item.observed_at))),
+    make("tr", {}, make("td", { class: "name" }, item.name), make("td", { class: "value" }, spell(item.value)), make("td", { class: "source hint" }, provenance(item), " ", item.observed_at ? when(item.observed_at) : null)),
   );
   return make(
     "div",
@@ -303,6 +303,12 @@ function buildExplanation(explanation) {
   );
 }
 
+// What is new in every answer, though nothing changed, would build the card anew each second.
+function steady(answer) {
+  const traits = answer.traits.map((trait) => (trait.kind === "computed" ? { ...trait, observed_at: null } : trait));
+  return { ...answer, traits, as_of: null };
+}
+
 async function toggleWhy(key) {
   if (person.explained.has(key)) person.explained.delete(key);
   else await explain(key).catch(tell);
@@ -311,7 +317,7 @@ async function toggleWhy(key) {
 
 async function explain(key) {
   const answer = await ask(`/api/profiles/${encodeURIComponent(person.ref)}/explain?segment=${encodeURIComponent(key)}`);
-  person.explained.set(key, answer);
+  person.explained.set(key, { ...answer, as_of: null });
 }
 
 function showPerson() {
@@ -323,7 +329,7 @@ async function lookUp(ref, scroll) {
   byId("person-problem").textContent = "";
   try {
     const answer = await ask(`/api/profiles/${encodeURIComponent(ref)}`);
-    Object.assign(person, { ref: answer.profile_id, answer, explained: new Map() });
+    Object.assign(person, { ref: answer.profile_id, answer: steady(answer), explained: new Map() });
     history.replaceState(null, "", `#${answer.profile_id}`);
     await refreshSources();
     showPerson();
@@ -342,7 +348,7 @@ async function refreshPerson() {
   const { ref } = person;
   const answer = await ask(`/api/profiles/${encodeURIComponent(ref)}`);
   await Promise.all([...person.explained.keys()].map(explain));
-  if (person.ref === ref) person.answer = answer;
+  if (person.ref === ref) person.answer = steady(answer);
 }
 
 function sentence(error) {

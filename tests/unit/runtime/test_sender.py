@@ -25,6 +25,7 @@ from conosco.model.definition import Destination
 from conosco.model.delivery import Attempt, MembershipChange
 from conosco.model.moment import HOUR, MINUTE, SECOND
 from conosco.model.record import Draft
+from conosco.ports.leases import Take
 from conosco.ports.log import Appended, LogFull
 from conosco.ports.tables import OUTBOX, OUTBOX_DUE, OutboxRow, decode_row, encode_row
 from conosco.ports.work import Work
@@ -240,9 +241,9 @@ def test_leases_are_given_up_once_the_result_is_applied_and_not_before() -> None
             async with house.sending():
                 await house.until(lambda: len(house.attempts()) == 1, apply=False)
                 await asyncio.sleep(0.15)
-                assert not house.leases.lease(delivery_id, clock() + SECOND, clock())
+                assert house.leases.lease([Take(delivery_id)], clock() + SECOND, clock()) == [False]
                 house.apply()
-                await house.until(lambda: house.leases.lease(delivery_id, clock() + SECOND, clock()))
+                await house.until(lambda: house.leases.lease([Take(delivery_id)], clock() + SECOND, clock())[0])
 
     play(scene)
 
@@ -378,12 +379,12 @@ def test_the_stop_list_and_other_senders_leases_hold_a_delivery_back() -> None:
             house.destination("crm", receiver)
             stopped, leased, free = house.decide(3)
             house.leases.stop([("user_id", "u1")], None, 1)
-            house.leases.lease(leased, clock() + HOUR, clock())
+            house.leases.lease([Take(leased)], clock() + HOUR, clock())
             async with house.sending():
                 await house.until(lambda: house.row(free).state == "delivered")
                 await asyncio.sleep(0.05)
                 assert receiver.ids() == [free]
-                house.leases.release(leased)
+                house.leases.release([leased])
                 await house.until(lambda: house.row(leased).state == "delivered")
             assert stopped not in receiver.ids()
 
@@ -421,12 +422,12 @@ def test_a_delivery_that_was_settled_while_it_waited_is_not_sent() -> None:
             super().__init__()
             self.house = house
 
-        def lease(self, delivery_id: str, until: int, now: int, **denying: Any) -> bool:
+        def lease(self, takes: Sequence[Take], until: int, now: int) -> list[bool]:
             work = Work(self.house.state)
-            attempt = Attempt(delivery_id=delivery_id, attempt=1, result="delivered", code="http_200", at=now)
+            attempt = Attempt(delivery_id=takes[0].delivery_id, attempt=1, result="delivered", code="http_200", at=now)
             settle(work, attempt, now)
             self.house.commit(work)
-            return super().lease(delivery_id, until, now, **denying)
+            return super().lease(takes, until, now)
 
     async def scene(house: House) -> None:
         async with receiving() as receiver:
@@ -437,7 +438,7 @@ def test_a_delivery_that_was_settled_while_it_waited_is_not_sent() -> None:
                 await house.until(lambda: house.states()["delivered"] == 1)
                 await asyncio.sleep(0.05)
             assert receiver.requests == []
-            assert MemoryLeases.lease(house.leases, delivery_id, clock() + SECOND, clock())
+            assert MemoryLeases.lease(house.leases, [Take(delivery_id)], clock() + SECOND, clock()) == [True]
 
     play(scene)
 
