@@ -89,7 +89,7 @@ def judge(raw: bytes, call: str, shared: Shared | Fault, usable: Usable, header_
         return read
     if isinstance(shared, Fault):
         return shared
-    if read.type != "alias" and usable.knows_home(read):
+    if read.type != "alias" and usable.knows_home(read.wire.user_id, read.wire.anonymous_id):
         return read
     examined = examine(raw, call, shared, usable, header_anonymous_id)
     return examined if isinstance(examined, Fault) else examined.read

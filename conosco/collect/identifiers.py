@@ -28,6 +28,7 @@ class _WithTraits(msgspec.Struct, gc=False):
 
 _CONTACT_POINTS: Final = msgspec.json.Decoder(_ContactPoints)
 _WITH_TRAITS: Final = msgspec.json.Decoder(_WithTraits)
+_new_tuple: Final = tuple.__new__
 _SCALAR: Final = msgspec.json.Decoder(str | int | None)
 
 
@@ -38,6 +39,8 @@ class Usable:
         self._rules = rules
         self._order = tuple(rule.namespace for rule in rules.namespaces)
         self._ids = tuple(namespace for namespace in self._order if namespace in {"user_id", "anonymous_id"})
+        self._takes_user_id = "user_id" in self._ids
+        self._takes_anonymous_id = "anonymous_id" in self._ids
         self._blocked_characters_max = max((len(value) for value in rules.blocked), default=0)
 
     def is_usable(self, value: str | None) -> bool:
@@ -49,10 +52,10 @@ class Usable:
             return True
         return not self._rules.is_blocked(value)
 
-    def knows_home(self, read: Read) -> bool:
-        """True if the event surely has a usable identifier: a user id or an anonymous id of its own."""
-        return ("user_id" in self._ids and self.is_usable(as_id(read.wire.user_id))) or (
-            "anonymous_id" in self._ids and self.is_usable(as_id(read.wire.anonymous_id))
+    def knows_home(self, user_id: str | int | None, anonymous_id: str | int | None) -> bool:
+        """True if an event with these ids of its own surely has a usable identifier."""
+        return (self._takes_anonymous_id and self.is_usable(as_id(anonymous_id))) or (
+            self._takes_user_id and self.is_usable(as_id(user_id))
         )
 
     def identifiers(self, read: Read, context: bytes, header_anonymous_id: str | None) -> tuple[Identifier, ...] | Fault:
@@ -70,14 +73,16 @@ class Usable:
         # A group's traits tell of the group; those in the context are the person's in every call. Without a backslash
         # no key can be spelled otherwise than "traits".
         in_traits = read.traits is not EMPTY and read.type != "group"
-        in_context = context is not EMPTY and (b'"traits"' in context or b"\\" in context)
+        in_context = context is not EMPTY and (context.find(b'"traits"') >= 0 or context.find(b"\\") >= 0)
         if in_traits or in_context:
-            found = self._with_contact_points(user_id, anonymous_id, read.traits if in_traits else EMPTY, context)
+            context_traits = bytes(_WITH_TRAITS.decode(context).traits) if in_context else EMPTY
+            found = self._with_contact_points(user_id, anonymous_id, read.traits if in_traits else EMPTY, context_traits)
         else:
             for namespace in self._ids:
                 value = user_id if namespace == "user_id" else anonymous_id
                 if value is not None and self.is_usable(value):
-                    found.append(Identifier(namespace, value))
+                    # As ``Identifier(...)`` does, in half the time.
+                    found.append(_new_tuple(Identifier, (namespace, value)))
         if read.type == "alias":
             # The id to which the alias leads is home, whatever the order of namespaces.
             home = Identifier("user_id", user_id or "")
@@ -87,12 +92,12 @@ class Usable:
         return tuple(found) if found else Fault(reason="no_usable_identifier")
 
     def _with_contact_points(
-        self, user_id: str | None, anonymous_id: str | None, traits: bytes, context: bytes
+        self, user_id: str | None, anonymous_id: str | None, traits: bytes, context_traits: bytes
     ) -> list[Identifier]:
         emails: list[str] = []
         phones: list[str] = []
         _read_contact_points(traits, emails, phones)
-        _read_contact_points(bytes(_WITH_TRAITS.decode(context).traits), emails, phones)
+        _read_contact_points(context_traits, emails, phones)
         values: dict[str, list[str]] = {
             "user_id": [user_id] if user_id else [],
             "anonymous_id": [anonymous_id] if anonymous_id else [],
@@ -108,7 +113,7 @@ class Usable:
 
 
 def _read_contact_points(traits: bytes, emails: list[str], phones: list[str]) -> None:
-    if traits[:1] != b"{":
+    if traits is EMPTY or traits[:1] != b"{":
         return
     contact_points = _CONTACT_POINTS.decode(traits)
     for raw, values, normalise in ((contact_points.email, emails, email_of), (contact_points.phone, phones, phone_of)):

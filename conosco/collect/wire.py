@@ -59,6 +59,29 @@ class Wire(msgspec.Struct, rename="camel", gc=False):
     integrations: msgspec.Raw = NO_BYTES
 
 
+class _Object(msgspec.Struct, gc=False):
+    """Any object: its members are passed over."""
+
+
+class Usual(msgspec.Struct, rename="camel", gc=False):
+    """What the verdict on a usual event depends on, without its fruits. Narrower than ``Wire``: see ``is_plainly_valid``."""
+
+    type: str | None = None
+    event: Annotated[str, msgspec.Meta(max_length=NAME_CHARACTERS_MAX)] | None = None
+    message_id: Annotated[str, msgspec.Meta(max_length=MESSAGE_ID_CHARACTERS_MAX)] | int | None = None
+    user_id: _Id = None
+    anonymous_id: _Id = None
+    group_id: _Id = None
+    previous_id: _Id = None
+    timestamp: str | None = None
+    write_key: msgspec.UnsetType | None = msgspec.UNSET
+    name: Annotated[str, msgspec.Meta(max_length=TEXT_CHARACTERS_MAX)] | None = None
+    properties: _Object | None = None
+    traits: _Object | None = None
+    context: _Object | None = None
+    integrations: _Object | None = None
+
+
 class Read(msgspec.Struct, frozen=True, gc=False):
     """An event that obeys the rules of form. ``original_at`` is the event time as sent, None if there is none."""
 
@@ -80,6 +103,7 @@ _WIRE: Final = msgspec.json.Decoder(Wire)
 _ONLY_MESSAGE_ID: Final = msgspec.json.Decoder(_OnlyMessageId)
 _BY_NAME: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
+_WITHOUT_REQUIRED_MEMBERS: Final = frozenset({"identify", "page", "screen"})
 _TEXT: Final = frozenset(b'"n')
 _TEXT_OR_WHOLE: Final = frozenset(b'"n-0123456789')
 # Which first bytes the value of a member may have ("n" begins null) and how long it may be, in the order in which
@@ -110,7 +134,11 @@ def breaks_limits(raw: bytes) -> Fault | None:
     """Check size, nesting and number of keys of a JSON value; the cheap bounds spare nearly every event the exact count."""
     if len(raw) > EVENT_BYTES_MAX:
         return Fault(reason="too_large", params={"bytes": len(raw), "limit": EVENT_BYTES_MAX})
-    if raw.count(b"{") + raw.count(b"[") > DEPTH_MAX and _is_too_deep(raw):
+    opened = raw.count(b"{")
+    # Finding none is several times quicker than counting none, and most events have no list.
+    if raw.find(b"[") >= 0:
+        opened += raw.count(b"[")
+    if opened > DEPTH_MAX and _is_too_deep(raw):
         return Fault(reason="too_deep", params={"limit": DEPTH_MAX})
     if len(raw) >= _BYTES_WITHOUT_TOO_MANY_KEYS and raw.count(b":") > KEYS_MAX:
         keys = sum(map(bool, _KEYS.findall(raw)))
@@ -127,6 +155,22 @@ def _is_too_deep(raw: bytes) -> bool:
         if not brackets:
             return False
     return True
+
+
+def is_plainly_valid(raw: bytes, usual: Usual, call: str) -> bool:
+    """True only if ``read_event`` finds no fault and no write key in this event; False says nothing.
+
+    It costs half as much, and nearly every event passes.
+    """
+    kind = call or usual.type
+    if kind == "track":
+        if not usual.event:
+            return False
+    elif kind not in _WITHOUT_REQUIRED_MEMBERS:
+        return False
+    if usual.write_key is not msgspec.UNSET or not usual.timestamp:
+        return False
+    return parse_moment(usual.timestamp) is not None and breaks_limits(raw) is None
 
 
 def read_event(raw: bytes, call: str) -> Read | Fault:
@@ -171,8 +215,11 @@ def read_event(raw: bytes, call: str) -> Read | Fault:
         original_at = parse_moment(text)
         if original_at is None:
             return Fault(reason="unreadable_time", params={"field": "timestamp" if wire.timestamp else "originalTimestamp"})
-    properties, traits = object_bytes(wire.properties), object_bytes(wire.traits)
-    context, integrations = object_bytes(wire.context), object_bytes(wire.integrations)
+    # No event has all of them, and not to call saves more than the call itself does.
+    properties = EMPTY if wire.properties is NO_BYTES else object_bytes(wire.properties)
+    traits = EMPTY if wire.traits is NO_BYTES else object_bytes(wire.traits)
+    context = EMPTY if wire.context is NO_BYTES else object_bytes(wire.context)
+    integrations = EMPTY if wire.integrations is NO_BYTES else object_bytes(wire.integrations)
     if properties is None or traits is None or context is None or integrations is None:
         fields = {"properties": properties, "traits": traits, "context": context, "integrations": integrations}
         odd = next(field for field, value in fields.items() if value is None)

@@ -67,6 +67,8 @@ class Installation:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if value is not None:
+            value.add_note(f"The end of the journal:\n{self.journal_tail()}")
         self.kill_all()
 
     def start(self, patience_s: float = PATIENCE_S) -> None:
