@@ -127,7 +127,7 @@ def accept(
     events: list[EventStatus] = []
     message_ids: dict[int, str] = {}
     stored_count = 0
-    for index, (raw, usual) in enumerate(zip(taken.raws, taken.usuals)):
+    for index, (raw, usual) in enumerate(zip(taken.raws, taken.usuals, strict=False)):
         if usual is not None and _is_plainly_good(raw, usual, call, shared, usable):
             message_id = as_id(usual.message_id)
             if message_id is None:

@@ -293,7 +293,7 @@ def carry_over(
                 profile_id=person.profile_id,
                 entered_at=since,
                 exited_at=None,
-                because=msgspec.json.encode(moved),
+                because=_carried(work, stays),
                 position=cause.position,
                 backfill=cause.backfill,
             )
@@ -301,6 +301,13 @@ def carry_over(
     work.put(PERSONS, (number,), person)
     more = evaluate(work, number, person, view, checked, cause, ordinals, is_afresh=True)
     return Evaluated(evaluated.changes + more.changes, evaluated.versions + more.versions)
+
+
+def _carried(work: Work, stays: Sequence[tuple[str, int, int, int]]) -> bytes:
+    """Why the person got in, long before the profile id changed: the reasons of the earliest stay, and where it was."""
+    profile_id, _, position, ordinal = min(stays, key=lambda stay: (stay[1], stay[0]))
+    row: MembershipRow = work.get(MEMBERSHIPS, (profile_id, position, ordinal))
+    return msgspec.json.encode({**msgspec.json.decode(row.because), "moved_from": profile_id})
 
 
 def _is_open(work: Work, stay: tuple[str, int, int, int]) -> bool:

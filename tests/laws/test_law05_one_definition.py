@@ -31,26 +31,27 @@ class Verdicts(NamedTuple):
     people: dict[str, set[str]]
 
 
-def verdicts_now(installation: Installation, store: Store) -> tuple[Verdicts, int]:
+def verdicts_now(installation: Installation, store: Store | None) -> tuple[Verdicts, int]:
     """The live answer, proven against the others; and how many people were asked about."""
     known_at = installation.state.offset()[0]
     true_at = installation.log.read(known_at - 1, 1)[0].logged_at
     case = installation.case(true_at, known_at)
     catalogue = Catalogue(segments=installation.specs("segment"), attributes=installation.specs("attribute"))
-    store.fill()
     stays = installation.stays()
     found: dict[str, set[str]] = {}
     for key, spec in catalogue.segments.items():
         live = {stay.profile_id for stay in stays if stay.segment == key}
         assert live == oracle.people(case, spec["where"]), (known_at, key, spec)
-        assert live == store.people(spec, catalogue, true_at, known_at), (known_at, key, spec)
+        if store is not None:
+            assert live == store.people(spec, catalogue, true_at, known_at), (known_at, key, spec)
         found[key] = live
     return Verdicts(true_at, known_at, catalogue, found), len(case.everyone())
 
 
-def check(seed: int, folder: Path = Path()) -> None:
+def check(seed: int, folder: Path | None = None) -> None:
+    """Without a folder SQL is left out: it has nothing to do with the faults of live evaluation, and takes most of the time."""
     installation = Installation()
-    store = Store(installation, folder)
+    store = None if folder is None else Store(installation, folder)
     kept: list[Verdicts] = []
     met = asked = 0
     acts = make_history(seed)
@@ -58,19 +59,26 @@ def check(seed: int, folder: Path = Path()) -> None:
         installation.perform(act)
         installation.settle()
         if number == len(acts) - 1 or (number > 30 and number % 12 == 0):
+            if store is not None:
+                store.fill()
             verdicts, everyone = verdicts_now(installation, store)
             met += sum(map(len, verdicts.people.values()))
             asked += everyone * len(verdicts.people)
             kept.append(verdicts)
     assert len(installation.addresses) >= 200
     assert 0.3 <= met / asked <= 0.7
-    # What was known then is still known to have been known then.
+    compare_attributes(installation)
+    if store is not None:
+        compare_then(store, kept)
+        store.close()
+
+
+def compare_then(store: Store, kept: list[Verdicts]) -> None:
+    """What was known then is still known to have been known then."""
     for verdicts in kept:
         for key, spec in verdicts.catalogue.segments.items():
             then = store.people(spec, verdicts.catalogue, verdicts.true_at, verdicts.known_at)
             assert then == verdicts.people[key], (verdicts.known_at, key, spec)
-    compare_attributes(installation)
-    store.close()
 
 
 def compare_attributes(installation: Installation) -> None:

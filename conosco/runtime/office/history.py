@@ -26,7 +26,7 @@ with latest as (
   where exited_at is not null
 )
 select kind, segment, profile_id, epoch_us(moved_at), position, because, backfill from moves
-where (? is null or segment = ?) and coalesce(json_extract_string(because, '$.profile_id'), '') = ''
+where (? is null or segment = ?) and coalesce(json_extract_string(because, '$.moved_from'), json_extract_string(because, '$.profile_id'), '') = ''
 order by position desc, moved_at desc, profile_id limit ? offset ?
 """
 
@@ -75,6 +75,23 @@ _LAST_SEEN: Final = """
 with mine as (select unnest(?::varchar[]) as namespace, unnest(?::varchar[]) as value)
 select epoch_us(max(event_at)) from store.events
 join mine on home_namespace = mine.namespace and home_value = mine.value where position <= ?
+"""
+
+
+_LINKS: Final = """
+with mine as (select unnest(?::varchar[]) as namespace, unnest(?::varchar[]) as value), latest as (
+  select * from store.link_versions where changed_position <= ?
+  qualify row_number() over (
+    partition by left_namespace, left_value, right_namespace, right_value, kind, link_id
+    order by changed_position desc, version desc
+  ) = 1
+)
+select link_id, left_namespace, left_value, right_namespace, right_value, kind, epoch_us(first_seen_at), position, evidence,
+  refused_by, retracted_position
+from latest
+where exists (from mine where namespace = left_namespace and value = left_value)
+  or exists (from mine where namespace = right_namespace and value = right_value)
+order by position, left_namespace, left_value, right_namespace, right_value, kind
 """
 
 
@@ -147,6 +164,10 @@ class History:
     async def memberships_of(self, profile_id: str, known_at: int, true_at: int) -> list[tuple[Any, ...]]:
         """(segment, entered_at, exited_at, because, backfill) of a profile's stays."""
         return (await self.ask(_MEMBERSHIPS_OF, [known_at, profile_id, true_at, true_at])).rows
+
+    async def links(self, identifiers: Sequence[tuple[str, str]], known_at: int) -> list[tuple[Any, ...]]:
+        """Every link that touches one of these identifiers, refused and retracted ones too, as was known at a position."""
+        return (await self.ask(_LINKS, [*_columns(identifiers), known_at])).rows
 
     async def last_seen(self, identifiers: Sequence[tuple[str, str]], known_at: int) -> int | None:
         """The newest event time of a person."""

@@ -265,17 +265,26 @@ class PeopleDesk:
     async def identity(self, ref: PersonRef, as_of: AsOf) -> IdentityAnswer:
         """Identifiers and links, with the rules that refused some."""
         found = await self._find(ref, as_of)
-        links: list[KnownLink] = []
+        # Links to hubs lie apart from people's components; the warehouse has them all, a moment later than State.
+        links = {_key(link): link for link in map(_told_link, await self._links_told(found))}
         if found.row is not None:
             for component in self._components(found):
-                links.extend(_links(component, {value[:2] for value in found.identifiers}))
+                links |= {_key(link): link for link in _links(component, set(found.keys))}
         return IdentityAnswer(
             profile_id=found.profile_id,
             also_known_as=await self._also_known_as(found),
             identifiers=_identifiers(found),
-            links=links,
+            links=sorted(links.values(), key=lambda link: (link.position, *_key(link))),
             as_of=found.known_at,
         )
+
+    async def _links_told(self, found: _Found) -> list[tuple[Any, ...]]:
+        try:
+            return await self._history.links(found.keys, found.known_at)
+        except Refused:
+            if found.row is None:
+                raise
+            return []
 
     def _components(self, found: _Found) -> Sequence[ComponentRow]:
         rows = self._reading.rows(IDENTIFIERS, found.keys)
@@ -380,6 +389,40 @@ def _links(component: ComponentRow, mine: set[tuple[str, str]]) -> list[KnownLin
         for link in component.links
         if link.left in texts and link.right in texts and (texts[link.left] in mine or texts[link.right] in mine)
     ]
+
+
+def _key(link: KnownLink) -> tuple[str, ...]:
+    """What tells links apart."""
+    return (link.left_namespace, link.left_value, link.right_namespace, link.right_value, link.kind, link.link_id)
+
+
+def _told_link(row: tuple[Any, ...]) -> KnownLink:
+    (
+        link_id,
+        left_namespace,
+        left_value,
+        right_namespace,
+        right_value,
+        kind,
+        first_seen_at,
+        position,
+        evidence,
+        refused,
+        retracted,
+    ) = row
+    return KnownLink(
+        link_id=link_id or "",
+        left_namespace=left_namespace,
+        left_value=left_value,
+        right_namespace=right_namespace,
+        right_value=right_value,
+        kind=kind,
+        first_seen_at=spell_moment(first_seen_at),
+        position=position,
+        evidence=evidence or "",
+        refused_by=refused or "",
+        retracted_position=retracted,
+    )
 
 
 def _entry(row: tuple[Any, ...]) -> TimelineEntry:

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from conosco.collect.accept import BODY_BYTES_MAX, BODY_CODES, EVENTS_MAX
 from conosco.collect.understand import Rejected
+from conosco.model.event import EventType
 from conosco.model.identifier import IdentityRules
 from conosco.model.outcome import Reason
 from conosco.model.problem import Refused
-from tests.unit.collect.requests import read, record_of, take, take_batch, track
+from tests.unit.collect.requests import NOON, read, record_of, take, take_batch, track
 
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=6)
 VALUES = st.recursive(
@@ -338,6 +339,33 @@ def test_every_object_is_stored_or_rejected_and_the_worker_agrees(
     answered = [(event.message_id, event.code) for event in accepted.events if event.status != "refused"]
     understood = read(record_of(accepted))
     assert [(item.message_id, item.reason if isinstance(item, Rejected) else None) for item in understood] == answered
+
+
+# One of these in each member of a usual event: whatever is told of it must not depend on what lies beside it in the batch.
+ODD_VALUES: tuple[Any, ...] = (
+    *(None, True, 0, -5, 10**30, 1.5, "", " ", "0", "guest", "x", "x" * 256, "x" * 1_025, "\ud800", "2026-03-01", "2026-02-30T00:00:00Z"),
+    *("9999-12-31T23:59:59-01:00", "2026-03-01T12:00:00.1234567890123Z", [], [1], {}, {"traits": {"email": "a@example.com"}}),
+    {"writeKey": "k"},
+    {"a": [[[[[{"b": 1}]]]]]},
+    json.loads("[" * 70 + "]" * 70),
+    {"a": json.loads('{"a":' * 64 + "1" + "}" * 64)},
+    {str(number): number for number in range(2_001)},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", get_args(EventType))
+@pytest.mark.parametrize(
+    "home", [{"userId": "ada"}, {"anonymousId": "a-1"}, {"userId": "guest", "traits": {"phone": "12345678"}}, {}]
+)
+def test_an_event_is_judged_alike_alone_and_beside_an_unusual_one(kind: str, home: dict[str, Any]) -> None:
+    unusual = track(userId=1.5)
+    members = "type event messageId userId anonymousId groupId previousId timestamp originalTimestamp sentAt".split()
+    for member in (*members, *"name properties traits context integrations writeKey other".split()):
+        for value in ODD_VALUES:
+            event = {"type": kind, "event": "Viewed", "messageId": "m-1", "timestamp": NOON, **home, member: value}
+            alone, beside = take_batch(event), take_batch(event, unusual)
+            assert beside.events[1].code == "wrong_field_type"
+            assert (alone.events[0], alone.slices[0]) == (beside.events[0], beside.slices[0]), event
 
 
 @given(
