@@ -4,7 +4,7 @@ An event that was accepted lies in the log. The worker takes it through the step
 or ends its life with an Outcome. Stages know nothing of one another: what one leaves, the next finds on the Subject.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -15,10 +15,11 @@ from conosco.model.outcome import Outcome, Reason
 from conosco.ports.tables import IDENTIFIERS, PERSONS, MembershipRow, PersonRow
 from conosco.profile.stage import Folded, Regrouped, fold, note_identifiers, regroup
 from conosco.profile.view import PersonView
-from conosco.resolve.resolution import Resolution
+from conosco.resolve.resolution import IdentifierChange, Resolution
 from conosco.resolve.stage import resolve
 from conosco.runtime.duplicates import dedup_key, recognise_message
 from conosco.runtime.surroundings import Surroundings
+from conosco.segment.plans import SegmentPlan
 from conosco.segment.stage import Cause, Evaluated, arm, carry_over, close_all, evaluate
 
 
@@ -88,18 +89,23 @@ def evaluate_segments(subject: Subject, around: Surroundings) -> Outcome | None:
     cause = Cause(
         "event", around.position, around.now, min(event.event_at, around.now), (event.message_id,), not event.historical
     )
-    folded = subject.folded
+    folded, plans = subject.folded, around.configuration.plans
+    settled = {made.number for made in subject.regrouped}
     if subject.regrouped or subject.gone:
         found = settle_people(subject.regrouped, subject.gone, folded.streams, folded.traits, around, cause)
         subject.changes, subject.versions = found.changes, found.versions
-        if any(made.number == subject.person for made in subject.regrouped):
-            return None
-    # An event may part others without a change to the one whose it is.
+    if resolution.identifier_changes:
+        # It may be the first to have named an identifier that is somebody else's.
+        redated = [change for change in resolution.identifier_changes if change.first_seen_at == event.event_at]
+        found = ask_redated(redated, {*settled, subject.person}, plans.first((), ()), around, cause._replace(kind="merge"))
+        subject.changes, subject.versions = [*subject.changes, *found.changes], [*subject.versions, *found.versions]
+    if subject.person in settled:
+        return None
+    # An event may part or redate others without a change to the one whose it is.
     seen_anew = bool(resolution.identifier_changes)
     if folded.streams or folded.traits or seen_anew:
         person = around.work.get(PERSONS, (subject.person,))
         view = PersonView(around.work, subject.person, person)
-        plans = around.configuration.plans
         if seen_anew and view.born_at == event.event_at:
             # Nothing was known of the person so early: what holds of nobody has held from here on.
             asked = plans.first(folded.streams, folded.traits)
@@ -143,6 +149,26 @@ def settle_people(
         settled.changes.extend(found.changes)
         settled.versions.extend(found.versions)
     return settled
+
+
+def ask_redated(
+    changes: Iterable[IdentifierChange],
+    settled: Container[int],
+    asked: Sequence[SegmentPlan],
+    around: Surroundings,
+    cause: Cause,
+) -> Evaluated:
+    """Ask people again who have been known since another moment than was thought, unless they were settled already."""
+    found = Evaluated([], [])
+    for number in sorted({change.person for change in changes}):
+        person = around.work.get(PERSONS, (number,))
+        if person is not None and number not in settled:
+            view = PersonView(around.work, number, person)
+            more = evaluate(around.work, number, person, view, asked, cause, around.ordinals)
+            around.watch(number)
+            found.changes.extend(more.changes)
+            found.versions.extend(more.versions)
+    return found
 
 
 def activate_changes(subject: Subject, around: Surroundings) -> Outcome | None:

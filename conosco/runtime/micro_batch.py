@@ -42,7 +42,7 @@ from conosco.resolve.resolution import Resolution
 from conosco.resolve.stage import assert_link, identifier_keys, retract_link
 from conosco.runtime.configuration import Configuration
 from conosco.runtime.duplicates import dedup_key
-from conosco.runtime.flow import FLOW, Subject, settle_people
+from conosco.runtime.flow import FLOW, Subject, ask_redated, settle_people
 from conosco.runtime.surroundings import Surroundings
 from conosco.segment.stage import Cause, CauseKind, Ordinals, disarm, evaluate
 
@@ -267,15 +267,15 @@ class MicroBatch:
         """What a manual link changed: people are regrouped, and their memberships follow."""
         around, work = self._around, self._work
         regrouping = resolution.regrouping
-        if regrouping is None:
-            around.note_identity(resolution, around.position)
-            return
-        regrouped, gone = regroup(work, regrouping.before, regrouping.after, resolution.identifier_changes, around.secret)
+        before, after = (regrouping.before, regrouping.after) if regrouping else ({}, {})
+        regrouped, gone = regroup(work, before, after, resolution.identifier_changes, around.secret)
         note_identifiers(work, resolution.identifier_changes)
         around.note_identity(resolution, around.position)
-        kind: CauseKind = "split" if len(regrouping.after) > len(regrouping.before) else "merge"
+        kind: CauseKind = "split" if len(after) > len(before) else "merge"
         cause = Cause(kind, around.position, around.now, around.now, (), True)
         around.publish(settle_people(regrouped, gone, (), (), around, cause))
+        # With a link goes what it said about when an identifier was first seen.
+        around.publish(ask_redated(resolution.identifier_changes, after, around.configuration.plans.all, around, cause))
 
     def _replay(self, address: Address) -> None:
         """Try a quarantined event again; it leaves quarantine only if it is applied or turns out to be a duplicate."""
@@ -329,7 +329,9 @@ class MicroBatch:
         configuration = around.configuration
         cause = Cause("timer", around.position, due, due, (), True)
         view = PersonView(work, number, person)
-        found = evaluate(work, number, person, view, configuration.plans.timed, cause, around.ordinals)
+        # From the moment on from which a person is known, what holds of nobody holds of it.
+        asked = configuration.plans.all if view.born_at == due else configuration.plans.timed
+        found = evaluate(work, number, person, view, asked, cause, around.ordinals)
         around.rearm_waiting(number, person)
         around.publish(found)
         around.watch(number)
@@ -345,10 +347,6 @@ class MicroBatch:
         folded = fold(work, number, cell, event, configuration.streams.touching(event), configuration.window, around.now)
         cause = Cause("event", around.position, around.now, event_at, (event.message_id,), not event.historical)
         view = PersonView(work, number, person)
-        plans = configuration.plans
-        if view.born_at == event_at:
-            asked = plans.first(folded.streams, folded.traits)
-        else:
-            # Its identifiers count as seen from now on, too.
-            asked = plans.changed(view, folded.streams, folded.traits, True, event_at, around.now)
+        # Its identifiers count as seen from now on, too.
+        asked = configuration.plans.changed(view, folded.streams, folded.traits, True, event_at, around.now)
         around.publish(evaluate(work, number, person, view, asked, cause, around.ordinals))

@@ -67,9 +67,9 @@ def evaluate(
     ``is_afresh`` if the person was regrouped: then what it inherited may not hold of it, and no timer is armed.
     """
     evaluated = Evaluated([], [])
-    due: int | None = None
-    # Of someone who is only known from events that lie ahead nothing holds yet.
+    # Of someone who is only known from events that lie ahead nothing holds yet; the timer then tells when it does.
     is_born = view.born_at <= cause.now
+    due: int | None = None if is_born else view.born_at
     for made in plans:
         held = person.memberships.get(made.number)
         if not is_afresh and held is not None and made.plan.monotone and cause.kind == "event" and cause.event_at >= held[0]:

@@ -29,9 +29,9 @@ CALLS = (
     "sendto",
     "sendmsg",
 )
-COUNTED_S = 0.8
+COUNTED_S = 0.5
 COUNTED_S_MAX = 8.0
-STRIKES_WITHIN_S = 5.0
+STRIKES_WITHIN_S = 3.0
 MOMENT_S_MAX = 0.6
 _CALL = re.compile(r"^(\d+) +(\w+)\(", re.MULTILINE)
 

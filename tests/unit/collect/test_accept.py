@@ -306,7 +306,7 @@ def test_identity_rules_decide_what_identifies() -> None:
     ],
 )
 def test_what_the_batch_shares_is_every_event_s(members: dict[str, Any], code: str | None) -> None:
-    accepted = take_batch(track(), track(event=...), **members)
+    accepted = take_batch(track(timestamp=NOON), track(event=...), **members)
     assert [event.code for event in accepted.events] == [code, "missing_field"]
     worker = read(record_of(accepted))
     assert [item.reason if isinstance(item, Rejected) else None for item in worker] == [code, "missing_field"]

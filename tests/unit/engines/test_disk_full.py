@@ -14,6 +14,7 @@ from conosco.engines.sqlite.leases import SqliteLeases
 from conosco.engines.sqlite.log import SqliteLog
 from conosco.engines.sqlite.state import SqliteState
 from conosco.ports.control import ControlFull
+from conosco.ports.leases import Take
 from conosco.ports.log import LogFull
 from conosco.ports.state import Key, StateFull
 from conosco.ports.tables import COMPONENTS, META
@@ -145,20 +146,20 @@ def test_state_refuses_and_recovers(disk: Disk) -> None:
 
 def test_leases_and_control_refuse_and_recover(disk: Disk) -> None:
     leases, control = SqliteLeases(disk.folder / "leases.sqlite"), SqliteControl(disk.folder / "control.sqlite")
-    assert leases.lease("dlv_0", 10, 0)
+    assert leases.lease([Take("dlv_0")], 10, 0) == [True]
     disk.fill()
     taken = ["dlv_0"]
     with pytest.raises(StateFull):
         for number in range(1, 100_000):
             name = f"dlv_{number}_{'x' * 3_000}"
-            assert leases.lease(name, 10, 0)
+            assert leases.lease([Take(name)], 10, 0) == [True]
             taken.append(name)
     with pytest.raises(ControlFull):
         for number in range(100_000):
             control.put("job", str(number), bytes(3_000))
     assert sorted(leases.expired(10)) == sorted(taken)
     disk.free()
-    assert leases.lease("dlv_after", 10, 0)
+    assert leases.lease([Take("dlv_after")], 10, 0) == [True]
     control.put("job", "after", b"1")
     assert control.get("job", "after", 0) == b"1"
     leases.close()

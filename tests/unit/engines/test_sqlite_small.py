@@ -10,6 +10,7 @@ from conosco.engines.sqlite.connection import UnfitFile
 from conosco.engines.sqlite.control import SqliteControl
 from conosco.engines.sqlite.keys import FileKeys
 from conosco.engines.sqlite.leases import SqliteLeases
+from conosco.ports.leases import Take
 from tests.unit.engines.raw_files import occurrences
 
 MAIL = ("email", "ada.canary@example.com")
@@ -18,15 +19,15 @@ MAIL = ("email", "ada.canary@example.com")
 def test_leases_and_stops_are_shared_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "leases.sqlite"
     first, second = SqliteLeases(path, secret=b"s"), SqliteLeases(path, secret=b"s")
-    assert first.lease("dlv_1", 10, 0)
-    assert not second.lease("dlv_1", 10, 5)
+    assert first.lease([Take("dlv_1")], 10, 0) == [True]
+    assert second.lease([Take("dlv_1")], 10, 5) == [False]
     second.stop([MAIL], "marketing", 3)
     assert first.stopped([MAIL], "marketing")
     first.close()
     second.close()
     again = SqliteLeases(path, secret=b"s")
     assert again.expired(10) == ["dlv_1"]
-    assert not again.lease("dlv_2", 10, 5, identifiers=[MAIL], purpose="marketing")
+    assert again.lease([Take("dlv_2", [MAIL], "marketing")], 10, 5) == [False]
     again.close()
 
 
