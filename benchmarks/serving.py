@@ -36,8 +36,10 @@ class Child:
             stdout=subprocess.PIPE,
             text=True,
             env=environment_with(CONOSCO_ALLOW_PRIVATE="127.0.0.0/8"),
-            preexec_fn=(lambda: os.sched_setaffinity(0, processors)) if processors else None,
         )
+        if processors:
+            # Before it has started a thread of its own.
+            os.sched_setaffinity(self._process.pid, processors)
 
     def __enter__(self) -> Self:
         return self

@@ -56,7 +56,7 @@ def main(words: Sequence[str]) -> None:
 
     if added_ms:
         # All else is the front as it is served.
-        front.open_log = open_slow_log
+        front.open_log = open_slow_log  # type: ignore[attr-defined]  # the one name that is exchanged
     front.run_front(Settings(data=folder, port=port))
 
 

@@ -31,10 +31,16 @@ class DefinitionRow(Row):
 
 
 class DedupRow(Row):
-    """Where the first event with this key lies."""
+    """Dedup keys, 16 bytes each, and the address of the first event with each, 8 bytes (position << 16 | slot, little-endian)."""
 
-    position: int
-    slot: int
+    keys: bytes
+    addresses: bytes
+
+
+class FilterRow(Row):
+    """A part of a filter over sealed dedup keys: bits, eight to a byte, the least first."""
+
+    bits: bytes
 
 
 class QuarantineRow(Row):
@@ -201,7 +207,12 @@ META: Final = Table(name="meta", key=(("name", "text"),))
 CURSORS: Final = Table(name="cursors", key=(("name", "text"),), digest=False)
 DEFINITIONS: Final = Table(name="definitions", key=(("kind", "text"), ("key", "text")))
 DEFINITION_VERSIONS: Final = Table(name="definition_versions", key=(("kind", "text"), ("key", "text"), ("version", "int")))
-DEDUP: Final = Table(name="dedup", key=(("key", "bytes"),))
+# Dedup keys in order of the log: one row for each record that brought any, until they are sealed.
+DEDUP_RECENT: Final = Table(name="dedup_recent", key=(("position", "int"),))
+# Sealed dedup keys, sorted within runs that are never touched again. A page lies under the number of its run (4 bytes, the
+# highest first) and its last key, so that the first page from (run, key) on is the only one that can hold the key.
+DEDUP: Final = Table(name="dedup", key=(("last", "bytes"),))
+DEDUP_FILTERS: Final = Table(name="dedup_filters", key=(("filter", "int"), ("part", "int")))
 QUARANTINE: Final = Table(name="quarantine", key=(("position", "int"), ("slot", "int")))
 IDENTIFIERS: Final = Table(name="identifiers", key=(("namespace", "text"), ("value", "text")))
 COMPONENTS: Final = Table(name="components", key=(("component", "int"),))
@@ -226,7 +237,9 @@ ROWS: Final[dict[str, type[Row]]] = {
     "cursors": MetaRow,
     "definitions": DefinitionRow,
     "definition_versions": DefinitionRow,
+    "dedup_recent": DedupRow,
     "dedup": DedupRow,
+    "dedup_filters": FilterRow,
     "quarantine": QuarantineRow,
     "identifiers": IdentifierRow,
     "components": ComponentRow,
@@ -249,7 +262,9 @@ TABLES: Final = (
     CURSORS,
     DEFINITIONS,
     DEFINITION_VERSIONS,
+    DEDUP_RECENT,
     DEDUP,
+    DEDUP_FILTERS,
     QUARANTINE,
     IDENTIFIERS,
     COMPONENTS,

@@ -10,6 +10,7 @@ from conosco.model.identifier import Identifier
 from conosco.ports.tables import CELLS, MEMBERS, PERSONS, PROFILES, TIMERS, TRAITS, CellRow, PersonRow, ProfileRow, TraitRow
 from conosco.ports.work import Work
 from conosco.profile.cells import address_of, insert_row, observe
+from conosco.profile.view import born_at
 from conosco.rules.evaluate import Extra, Observation
 from conosco.rules.streams import StreamPlan, value_of
 
@@ -105,16 +106,22 @@ def profile_id_of(secret: bytes, anchor: Identifier, erasures: int = 0) -> str:
     return ids.derived("pro", secret, anchor.namespace, anchor.value, erasures)
 
 
-def note_identifiers(work: Work, changes: Iterable[tuple[str, str, int, int, int]]) -> None:
-    """Correct first_seen_at of identifiers whose person stayed: (namespace, value, number, person, first_seen_at)."""
+def note_identifiers(work: Work, changes: Iterable[tuple[str, str, int, int, int]]) -> frozenset[int]:
+    """Correct first_seen_at of identifiers whose person stayed: (namespace, value, number, person, first_seen_at).
+
+    Returns the people who are known since another moment by that.
+    """
+    born_before: dict[int, int] = {}
     for namespace, value, number, person, first_seen_at in changes:
         row = work.get(PERSONS, (person,))
         # Person 0: no evidence stands for the identifier any more, so there is no row to correct.
         if row is not None and number in row.cells:
             index = row.cells.index(number)
             if row.identifiers[index][2] != first_seen_at:
+                born_before.setdefault(person, born_at(row))
                 row.identifiers[index] = (namespace, value, first_seen_at)
                 work.put(PERSONS, (person,), row)
+    return frozenset(person for person, before in born_before.items() if born_at(work.get(PERSONS, (person,))) != before)
 
 
 def regroup(

@@ -24,7 +24,7 @@ class PersonView:
     @property
     def born_at(self) -> int:
         """The earliest moment at which any of the person's identifiers was seen."""
-        return min(first_seen_at for _, _, first_seen_at in self.person.identifiers)
+        return born_at(self.person)
 
     def identifiers(self) -> Sequence[tuple[str, str, int]]:
         """(namespace, value, first_seen_at) of each identifier."""
@@ -58,3 +58,8 @@ class PersonView:
         if len(keys) > 1:
             self.work.prefetch(CELLS, keys)
         return [row for key in keys if (row := self.work.get(CELLS, key)) is not None]
+
+
+def born_at(person: PersonRow) -> int:
+    """The earliest moment at which any of a person's identifiers was seen."""
+    return min(first_seen_at for _, _, first_seen_at in person.identifiers)

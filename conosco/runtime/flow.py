@@ -4,7 +4,7 @@ An event that was accepted lies in the log. The worker takes it through the step
 or ends its life with an Outcome. Stages know nothing of one another: what one leaves, the next finds on the Subject.
 """
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -15,11 +15,10 @@ from conosco.model.outcome import Outcome, Reason
 from conosco.ports.tables import IDENTIFIERS, PERSONS, MembershipRow, PersonRow
 from conosco.profile.stage import Folded, Regrouped, fold, note_identifiers, regroup
 from conosco.profile.view import PersonView
-from conosco.resolve.resolution import IdentifierChange, Resolution
+from conosco.resolve.resolution import Resolution
 from conosco.resolve.stage import resolve
 from conosco.runtime.duplicates import dedup_key, recognise_message
 from conosco.runtime.surroundings import Surroundings
-from conosco.segment.plans import SegmentPlan
 from conosco.segment.stage import Cause, Evaluated, arm, carry_over, close_all, evaluate
 
 
@@ -31,6 +30,7 @@ class Subject(msgspec.Struct):
     resolution: Resolution | None = None
     regrouped: list[Regrouped] = []
     gone: list[PersonRow] = []
+    redated: frozenset[int] = frozenset()
     person: int = 0
     cell: int = 0
     folded: Folded = Folded()
@@ -64,7 +64,7 @@ def resolve_identity(subject: Subject, around: Surroundings) -> Outcome | None:
             work, regrouping.before, regrouping.after, resolution.identifier_changes, around.secret
         )
     if resolution.identifier_changes:
-        note_identifiers(work, resolution.identifier_changes)
+        subject.redated = note_identifiers(work, resolution.identifier_changes)
     around.note_identity(resolution, around.position)
     subject.person = resolution.person
     subject.cell = work.get(IDENTIFIERS, event.home).number
@@ -94,10 +94,9 @@ def evaluate_segments(subject: Subject, around: Surroundings) -> Outcome | None:
     if subject.regrouped or subject.gone:
         found = settle_people(subject.regrouped, subject.gone, folded.streams, folded.traits, around, cause)
         subject.changes, subject.versions = found.changes, found.versions
-    if resolution.identifier_changes:
-        # It may be the first to have named an identifier that is somebody else's.
-        redated = [change for change in resolution.identifier_changes if change.first_seen_at == event.event_at]
-        found = ask_redated(redated, {*settled, subject.person}, plans.first((), ()), around, cause._replace(kind="merge"))
+    if subject.redated:
+        settled |= subject.redated
+        found = ask_redated(subject.redated, around, cause)
         subject.changes, subject.versions = [*subject.changes, *found.changes], [*subject.versions, *found.versions]
     if subject.person in settled:
         return None
@@ -106,11 +105,7 @@ def evaluate_segments(subject: Subject, around: Surroundings) -> Outcome | None:
     if folded.streams or folded.traits or seen_anew:
         person = around.work.get(PERSONS, (subject.person,))
         view = PersonView(around.work, subject.person, person)
-        if seen_anew and view.born_at == event.event_at:
-            # Nothing was known of the person so early: what holds of nobody has held from here on.
-            asked = plans.first(folded.streams, folded.traits)
-        else:
-            asked = plans.changed(view, folded.streams, folded.traits, seen_anew, cause.event_at, around.now)
+        asked = plans.changed(view, folded.streams, folded.traits, seen_anew, cause.event_at, around.now)
         found = evaluate(around.work, subject.person, person, view, asked, cause, around.ordinals)
         subject.changes, subject.versions = [*subject.changes, *found.changes], [*subject.versions, *found.versions]
     around.watch(subject.person)
@@ -151,23 +146,17 @@ def settle_people(
     return settled
 
 
-def ask_redated(
-    changes: Iterable[IdentifierChange],
-    settled: Container[int],
-    asked: Sequence[SegmentPlan],
-    around: Surroundings,
-    cause: Cause,
-) -> Evaluated:
-    """Ask people again who have been known since another moment than was thought, unless they were settled already."""
+def ask_redated(redated: Iterable[int], around: Surroundings, cause: Cause) -> Evaluated:
+    """Ask people again who have been known since another moment than was thought: no stretch begins before it."""
     found = Evaluated([], [])
-    for number in sorted({change.person for change in changes}):
+    for number in sorted(redated):
         person = around.work.get(PERSONS, (number,))
-        if person is not None and number not in settled:
-            view = PersonView(around.work, number, person)
-            more = evaluate(around.work, number, person, view, asked, cause, around.ordinals)
-            around.watch(number)
-            found.changes.extend(more.changes)
-            found.versions.extend(more.versions)
+        view = PersonView(around.work, number, person)
+        plans = around.configuration.plans.all
+        more = evaluate(around.work, number, person, view, plans, cause, around.ordinals, is_afresh=True)
+        around.watch(number)
+        found.changes.extend(more.changes)
+        found.versions.extend(more.versions)
     return found
 
 

@@ -269,13 +269,13 @@ class MicroBatch:
         regrouping = resolution.regrouping
         before, after = (regrouping.before, regrouping.after) if regrouping else ({}, {})
         regrouped, gone = regroup(work, before, after, resolution.identifier_changes, around.secret)
-        note_identifiers(work, resolution.identifier_changes)
+        redated = note_identifiers(work, resolution.identifier_changes)
         around.note_identity(resolution, around.position)
         kind: CauseKind = "split" if len(after) > len(before) else "merge"
         cause = Cause(kind, around.position, around.now, around.now, (), True)
         around.publish(settle_people(regrouped, gone, (), (), around, cause))
         # With a link goes what it said about when an identifier was first seen.
-        around.publish(ask_redated(resolution.identifier_changes, after, around.configuration.plans.all, around, cause))
+        around.publish(ask_redated(redated, around, cause))
 
     def _replay(self, address: Address) -> None:
         """Try a quarantined event again; it leaves quarantine only if it is applied or turns out to be a duplicate."""

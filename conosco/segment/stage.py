@@ -64,7 +64,7 @@ def evaluate(
 ) -> Evaluated:
     """Bring the person's memberships in these segments up to date, and arm the timer for what time may change.
 
-    ``is_afresh`` if the person was regrouped: then what it inherited may not hold of it, and no timer is armed.
+    ``is_afresh`` if the person was regrouped or redated: then what it had may not hold, and its timer may be gone.
     """
     evaluated = Evaluated([], [])
     # Of someone who is only known from events that lie ahead nothing holds yet; the timer then tells when it does.

@@ -8,6 +8,7 @@ from typing import Final
 
 import uvicorn
 from prometheus_client import CollectorRegistry
+from uvicorn.loops.auto import auto_loop_factory
 
 from conosco.model.definition import Identity, Source, read_definition
 from conosco.model.identifier import IdentityRules
@@ -57,7 +58,9 @@ class SourceDesk:
 
 def run_front(settings: Settings) -> None:
     """Serve HTTP until told to stop."""
-    asyncio.run(_serve(settings))
+    # The server is asked to serve inside a loop that runs already, so it cannot choose the loop itself.
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        runner.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
@@ -77,7 +80,7 @@ async def _serve(settings: Settings) -> None:
         app,
         host=settings.host,
         port=settings.port,
-        loop="uvloop",
+        loop="none",
         http="httptools",
         lifespan="on",
         log_level="warning",

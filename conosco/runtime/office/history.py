@@ -30,6 +30,10 @@ where (? is null or segment = ?) and coalesce(json_extract_string(because, '$.mo
 order by position desc, moved_at desc, profile_id limit ? offset ?
 """
 
+_MEMBER_COUNTS: Final = """
+select segment, count(*) from memberships where exited_at is null and list_contains(?::varchar[], segment) group by segment
+"""
+
 _TIMELINE: Final = """
 with mine as (select unnest(?::varchar[]) as namespace, unnest(?::varchar[]) as value)
 select epoch_us(event_at) as at, position, slot, message_id, source_id, type, event, properties, traits
@@ -141,6 +145,11 @@ class History:
     async def movements(self, segment: str | None, skip: int, limit: int) -> list[tuple[Any, ...]]:
         """(entered or exited, segment, profile_id, at, position, because, backfill), newest first."""
         return (await self.ask(_MOVEMENTS, [segment, segment, limit, skip])).rows
+
+    async def member_counts(self, segments: Sequence[str]) -> dict[str, int]:
+        """How many people are in each of these segments; those nobody is in are left out."""
+        rows = (await self.ask(_MEMBER_COUNTS, [list(segments)])).rows
+        return {str(segment): int(count) for segment, count in rows}
 
     async def timeline(
         self, identifiers: Sequence[tuple[str, str]], known_at: int, true_at: int, skip: int, limit: int

@@ -16,7 +16,7 @@ from conosco.runtime.office.history import History
 from conosco.runtime.office.reading import Reading, cursor_of, read_cursor
 
 SAMPLE: Final = 10
-COUNT_PAGE: Final = 50_000
+COUNTED_HERE: Final = 2_000
 
 
 class SegmentsDesk:
@@ -34,22 +34,22 @@ class SegmentsDesk:
     async def sizes(self, keys: Sequence[str]) -> dict[str, SegmentSize]:
         """Size and sentence of segments."""
         configuration = self._reading.configuration()
-        found: dict[str, SegmentSize] = {}
+        counts: dict[str, int] = {}
+        large: list[str] = []
         for key in keys:
-            condition = configuration.conditions.get(key)
-            if condition is not None:
-                members = 0 if self._is_computing(key) else self._count(configuration.segment_numbers[key])
-                found[key] = SegmentSize(members=members, sentence=sentence(condition))
-        return found
+            if key in configuration.conditions:
+                counts[key] = 0 if self._is_computing(key) else self._count(configuration.segment_numbers[key])
+                if counts[key] == COUNTED_HERE:
+                    large.append(key)
+        if large:
+            counts |= await self._history.member_counts(large)
+        return {
+            key: SegmentSize(members=count, sentence=sentence(configuration.conditions[key])) for key, count in counts.items()
+        }
 
     def _count(self, number: int) -> int:
-        total, start = 0, 0
-        while True:
-            page = self._reading.state.scan(MEMBERS, (number, start), (number + 1,), COUNT_PAGE)
-            total += len(page)
-            if len(page) < COUNT_PAGE:
-                return total
-            start = page[-1][0][1] + 1
+        """How many members a small segment has; a large one is counted by the warehouse, so that nobody waits meanwhile."""
+        return len(self._reading.state.scan(MEMBERS, (number,), (number + 1,), COUNTED_HERE))
 
     async def members(self, ref: str, cursor: str, limit: int) -> Page[Member]:
         """People in the segment now."""
