@@ -18,10 +18,9 @@ from conosco.model.problem import Refused
 from conosco.runtime.bootstrap import Folder, clock, open_control, prepare
 from conosco.runtime.journal import Journal
 from conosco.runtime.office.access import new_sign_in_code
-from conosco.runtime.roles import run_sender, run_warehouse, run_worker, stop_signal
+from conosco.runtime.process import stop_signal
 from conosco.runtime.settings import Settings, read_settings
 from conosco.runtime.supervisor import Supervisor, command_of
-from conosco.web.front import run_front
 
 READY_WITHIN_S: Final = 60.0
 
@@ -47,20 +46,13 @@ def serve(
         settings = read_settings(data.absolute(), host, port)
     except Refused as refused:
         raise typer.Exit(explain(refused)) from None
-    match role:
-        case Role.FRONT:
-            run_front(settings)
-        case Role.WORKER:
-            run_worker(settings)
-        case Role.WAREHOUSE:
-            run_warehouse(settings)
-        case Role.SENDER:
-            run_sender(settings)
-        case Role.ALL:
-            with Running(settings) as running:
-                typer.echo(f"ready {running.url}")
-                typer.echo(f"sign in once at {running.sign_in_link()}", err=True)
-                running.wait()
+    if role is not Role.ALL:
+        command = command_of(role.value, str(settings.data), settings.host, settings.port)
+        os.execv(command[0], command)  # this very interpreter, in the role that was asked for
+    with Running(settings) as running:
+        typer.echo(f"ready {running.url}")
+        typer.echo(f"sign in once at {running.sign_in_link()}", err=True)
+        running.wait()
 
 
 class Running:

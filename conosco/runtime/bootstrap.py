@@ -1,4 +1,7 @@
-"""The only wiring: which engine stands behind which door, and what a first start makes."""
+"""The wiring: which engine stands behind which door, and what a first start makes.
+
+The warehouse is wired in bootstrap_warehouse.py, so that processes without questions need not load its engine.
+"""
 
 import hashlib
 import os
@@ -8,10 +11,7 @@ from pathlib import Path
 from secrets import token_bytes, token_urlsafe
 
 import msgspec
-from sqlglot import exp
 
-from conosco.engines.duckdb.rendering import render
-from conosco.engines.duckdb.warehouse import DuckWarehouse
 from conosco.engines.sqlite.control import SqliteControl
 from conosco.engines.sqlite.keys import FileKeys
 from conosco.engines.sqlite.leases import SqliteLeases
@@ -27,7 +27,6 @@ from conosco.ports.leases import Leases
 from conosco.ports.log import Log
 from conosco.ports.state import State, scan_all
 from conosco.ports.tables import DEFINITIONS, decode_row
-from conosco.ports.warehouse import Warehouse
 from conosco.runtime.settings import Settings
 
 INSTALLATION_SECRET = "installation"
@@ -86,11 +85,6 @@ def snapshot_state(settings: Settings, path: Path) -> None:
         state.close()
 
 
-def open_warehouse(settings: Settings) -> Warehouse:
-    """The warehouse of this installation; one process owns it."""
-    return DuckWarehouse(Folder(settings.data).warehouse, memory_limit_mb=settings.warehouse_memory_mb)
-
-
 def open_leases(settings: Settings) -> Leases:
     """Leases and stop list of this installation."""
     secret = required_secret(open_keys(settings), INSTALLATION_SECRET)
@@ -100,11 +94,6 @@ def open_leases(settings: Settings) -> Leases:
 def open_control(settings: Settings) -> Control:
     """Accounts, tokens, sessions and jobs of this installation."""
     return SqliteControl(Folder(settings.data).control)
-
-
-def render_sql(tree: exp.Expression) -> str:
-    """Spell a neutral SQL tree as the warehouse of this installation wants it."""
-    return render(tree)
 
 
 def open_keys(settings: Settings) -> Keys:

@@ -91,19 +91,16 @@ class Supervisor:
         return {role: process.pid for role, process in self._processes.items() if process.poll() is None}
 
 
+# Each role is a module of its own, so that a process loads no more than it needs.
+MODULES: Final = {
+    "front": "conosco.web.front",
+    "worker": "conosco.runtime.role_worker",
+    "sender": "conosco.runtime.role_sender",
+    "warehouse": "conosco.runtime.role_warehouse",
+}
+
+
 def command_of(role: str, data: str, host: str, port: int) -> list[str]:
     """The command line that runs one role alone."""
-    return [
-        sys.executable,
-        "-m",
-        "conosco.cli.main",
-        "serve",
-        "--role",
-        role,
-        "--data",
-        data,
-        "--host",
-        host,
-        "--port",
-        str(port),
-    ]
+    where = ["--data", data, "--host", host, "--port", str(port)]
+    return [sys.executable, "-m", MODULES[role], "--role", role, *where]

@@ -18,6 +18,7 @@ from conosco.runtime.discover import destination_connectors
 from conosco.runtime.journal import Journal
 from conosco.runtime.office.desks import Desks
 from conosco.runtime.office.reading import Reading
+from conosco.runtime.process import settings_of_role
 from conosco.runtime.settings import Settings
 from conosco.web.api import create_api
 from conosco.web.app import create_app
@@ -112,3 +113,7 @@ def _stop_with_parent(server: uvicorn.Server) -> None:
                 return
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+if __name__ == "__main__":
+    run_front(settings_of_role("front"))

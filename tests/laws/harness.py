@@ -42,7 +42,7 @@ from conosco.rules.compile import people
 from conosco.rules.parse import parse_where
 from conosco.rules.values import canonical_json
 from conosco.runtime.replay import UpTo
-from conosco.runtime.roles import understanding
+from conosco.runtime.role_warehouse import understanding
 from conosco.runtime.warehouse import WarehouseRole
 from conosco.runtime.worker import Worker
 from tests.laws import oracle

@@ -9,7 +9,7 @@ from conosco.model.answer import AsOf
 from conosco.model.problem import Problem, Refused, refuse
 from conosco.ports.warehouse import Answer, QueryFailed
 from conosco.runtime.asking import WarehouseUnavailable
-from conosco.runtime.bootstrap import render_sql
+from conosco.runtime.bootstrap_warehouse import render_sql
 from conosco.runtime.office.reading import Reading
 
 MAX_ROWS: Final = 20_000

@@ -46,7 +46,8 @@ from conosco.rules.condition import AttributeTest, Condition, Did, IdentifierTes
 from conosco.rules.evaluate import NumberOf, attribute_value, count_at, plan
 from conosco.rules.explain import sentence, sentence_of, walk
 from conosco.rules.values import at_path
-from conosco.runtime.bootstrap import INSTALLATION_SECRET, random_id, render_sql, required_secret
+from conosco.runtime.bootstrap import INSTALLATION_SECRET, random_id, required_secret
+from conosco.runtime.bootstrap_warehouse import render_sql
 from conosco.runtime.office.history import History
 from conosco.runtime.office.reading import Reading, cursor_of, read_cursor
 

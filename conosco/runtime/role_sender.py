@@ -1,0 +1,66 @@
+"""The sender's process: sends what the outbox holds until told to stop."""
+
+import asyncio
+import threading
+from threading import Event as Signal
+
+from conosco.connectors.outbound import Outbound
+from conosco.model.definition import Destination, read_definition
+from conosco.ports.state import State
+from conosco.ports.tables import DEFINITIONS, decode_row
+from conosco.runtime.bootstrap import clock, make_gate, open_keys, open_leases, open_log, open_state
+from conosco.runtime.discover import destination_connectors
+from conosco.runtime.journal import Journal
+from conosco.runtime.process import settings_of_role, stop_signal
+from conosco.runtime.sender import Sender
+from conosco.runtime.settings import Settings
+
+
+def run_sender(settings: Settings) -> None:
+    """Send what the outbox holds until told to stop."""
+    stop = stop_signal()
+    asyncio.run(_send(settings, stop))
+
+
+async def _send(settings: Settings, stop: Signal) -> None:
+    journal = Journal("sender", clock)
+    keys, log, leases = open_keys(settings), open_log(settings), open_leases(settings)
+    state = open_state(settings)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def relay() -> None:
+        stop.wait()
+        loop.call_soon_threadsafe(stopping.set)
+
+    threading.Thread(target=relay, name="stop-relay", daemon=True).start()
+    outbound = Outbound(allow_private_networks=settings.allow_private)
+    try:
+        sender = Sender(
+            log,
+            state,
+            leases,
+            lambda key: _destination(state, key),
+            keys.secret,
+            make_gate(keys),
+            outbound,
+            clock,
+            connectors=destination_connectors(),
+        )
+        journal.note("started", {})
+        await sender.run(stopping)
+    finally:
+        await outbound.close()
+    for door in (state, leases, log):
+        door.close()
+    journal.note("stopped", {})
+
+
+def _destination(state: State, key: str) -> Destination | None:
+    raw = state.get_many(DEFINITIONS, [("destination", key)]).get(("destination", key))
+    found = None if raw is None else read_definition(decode_row(DEFINITIONS, raw).body)
+    return found if isinstance(found, Destination) else None
+
+
+if __name__ == "__main__":
+    run_sender(settings_of_role("sender"))
