@@ -14,7 +14,7 @@ _LENGTH = b"content-length:"
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What was sent in ``seconds``: requests answered 200, others, and the milliseconds that each answer took, ascending."""
+    """What was sent in ``seconds``: requests answered 2xx, others, and the milliseconds that each answer took, ascending."""
 
     seconds: float
     answered: int
@@ -29,6 +29,11 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 def percentile(ascending: Sequence[float], share: float) -> float:
     """The value that this share of the sorted values does not exceed; 0 of none."""
     return ascending[min(len(ascending) - 1, int(share * len(ascending)))] if ascending else 0.0
+
+
+def is_good(status: int) -> bool:
+    """Whether an HTTP status says that all went well."""
+    return 200 <= status < 300
 
 
 def batches(events: Iterable[bytes], per_request: int) -> list[bytes]:
@@ -112,7 +117,7 @@ async def saturate(port: int, requests: Sequence[bytes], connections: int, secon
         nonlocal failed
         while time.perf_counter() - begun < seconds:
             sent = time.perf_counter()
-            if await connection.exchange(next(upcoming)) == 200:
+            if is_good(await connection.exchange(next(upcoming))):
                 waits.append(1_000 * (time.perf_counter() - sent))
             else:
                 failed += 1
@@ -120,19 +125,6 @@ async def saturate(port: int, requests: Sequence[bytes], connections: int, secon
 
     await asyncio.gather(*map(keep_busy, opened))
     return Load(seconds=time.perf_counter() - begun, answered=len(waits), failed=failed, waits_ms=sorted(waits))
-
-
-async def send_all(port: int, requests: Iterable[bytes], connections: int) -> int:
-    """Send every request once, as fast as they are answered; how many were answered 200."""
-    upcoming, good = iter(requests), 0
-
-    async def work_off(connection: Connection) -> None:
-        nonlocal good
-        for request in upcoming:
-            good += await connection.exchange(request) == 200
-
-    await asyncio.gather(*map(work_off, await connect(port, connections)))
-    return good
 
 
 async def pace(
@@ -157,7 +149,7 @@ async def pace(
         sent(number, at)
         status = await connection.exchange(requests[number])
         free.put_nowait(connection)
-        if status == 200:
+        if is_good(status):
             waits.append((time.monotonic_ns() - at) / 1e6)
         else:
             failed += 1

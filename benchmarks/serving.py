@@ -61,7 +61,12 @@ class Child:
         """Ask it to stop, and wait until it has."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        self._process.communicate(timeout=STOP_S)
+        try:
+            self._process.communicate(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            raise
 
     def wait_for_port(self, port: int) -> None:
         """Wait until it listens."""

@@ -12,12 +12,20 @@ from conosco.model.moment import DAY, spell_moment
 
 NAMES = tuple(f"Event {number:02d}" for number in range(20))
 COUNTRIES = ("IT", "PL", "PT", "GB", "DE")
-_PADDING = {
-    "page": {"url": "https://shop.example.com/" + "p" * 180, "title": "t" * 60},
-    "userAgent": "u" * 130,
-    "locale": "it-IT",
-}
 _ENCODE = msgspec.json.Encoder().encode
+
+
+def _texts(count: int, length: int, between: str = " ") -> list[str]:
+    """Texts of words, as compressible as what people write; a letter repeated would make gzip look far too good."""
+    rng = Random(length)
+    words = ["".join(rng.choices("etaoinsrhldcumfpgwybvkxjqz", range(26, 0, -1), k=rng.randint(2, 9))) for _ in range(500)]
+    shares = [1 / (rank + 5) for rank in range(len(words))]
+    return [between.join(rng.choices(words, shares, k=length // 3)).ljust(length)[:length] for _ in range(count)]
+
+
+_URLS = [f"https://shop.example.com/{path}" for path in _texts(50, 180, "-")]
+_TITLES, _AGENTS = _texts(50, 60), _texts(20, 130)
+_NOTES, _DESCRIPTIONS = _texts(1_000, 220), _texts(1_000, 250)
 
 
 def names_by_popularity(rng: Random) -> Iterator[str]:
@@ -58,22 +66,42 @@ def events(seed: int, people: int, count: int, start: int, span: int) -> Iterato
         event = _base(number, f"{seed}-{index:09d}", at)
         kind = rng.random()
         if kind < 0.7:
-            properties = {"revenue": rng.randrange(100, 20_000) / 100, "sku": f"S{rng.randrange(5000)}", "note": "n" * 220}
+            properties = {
+                "revenue": rng.randrange(100, 20_000) / 100,
+                "sku": f"S{rng.randrange(5000)}",
+                "note": _NOTES[index % len(_NOTES)],
+            }
             event |= {"type": "track", "event": next(names), "properties": properties}
         elif kind < 0.9:
-            event |= {"type": "page", "name": "Product", "properties": {"path": "/p/1", "note": "n" * 250}}
+            event |= {
+                "type": "page",
+                "name": "Product",
+                "properties": {"path": "/p/1", "note": _DESCRIPTIONS[index % len(_DESCRIPTIONS)]},
+            }
         else:
             event |= {"type": "identify", "traits": {"country": COUNTRIES[number % 5], "plan": rng.choice(("free", "gold"))}}
         previous = _ENCODE(event)
         yield previous
 
 
+def event_of(number: int, message_id: str, at: int, name: str) -> bytes:
+    """One event of one person, as large as those of the stream."""
+    properties = {"revenue": 49.5, "sku": f"S{number % 5000}", "note": _NOTES[number % len(_NOTES)]}
+    return _ENCODE(_base(number, message_id, at) | {"type": "track", "event": name, "properties": properties})
+
+
 def _base(number: int, message_id: str, at: int) -> dict[str, Any]:
+    page = (number + at // 1_000) % len(_URLS)
     event: dict[str, Any] = {
         "messageId": f"msg-{message_id}-0123456789abcdef",
         "anonymousId": f"a-{number:08d}-6c1f-4a7e",
         "timestamp": spell_moment(at),
-        "context": {"library": {"name": "analytics.js", "version": "2.0"}, **_PADDING},
+        "context": {
+            "library": {"name": "analytics.js", "version": "2.0"},
+            "page": {"url": _URLS[page], "title": _TITLES[page]},
+            "userAgent": _AGENTS[number % len(_AGENTS)],
+            "locale": "it-IT",
+        },
     }
     if number % 5 < 2:
         event["userId"] = f"user-{number:08d}"

@@ -1,6 +1,7 @@
 """`conosco serve`: run everything on one machine, or one role alone."""
 
 import enum
+import errno
 import fcntl
 import os
 import socket
@@ -23,6 +24,8 @@ from conosco.runtime.settings import Settings, read_settings
 from conosco.runtime.supervisor import Supervisor, command_of
 
 READY_WITHIN_S: Final = 60.0
+# The roles of a supervisor that was killed need a moment to notice and to let go of the port.
+PORT_FREE_WITHIN_S: Final = 5.0
 
 
 class Role(enum.StrEnum):
@@ -79,9 +82,9 @@ class Running:
         self._journal_file = None if self._journal_path is None else self._journal_path.open("ab")
         stream = None if self._journal_path is None else self._journal_path.open("a", encoding="utf-8")
         # A shell or a script that starts the server may end long before it does.
-        self._stop = stop_signal(with_parent=False)
+        self._stop = stop_signal()
         self._supervisor = Supervisor(
-            lambda name: command_of(name, str(settings.data), settings.host, settings.port),
+            lambda name: command_of(name, str(settings.data), settings.host, settings.port, os.getpid()),
             Journal("supervisor", clock, stream).note,
             environment=self._environment,
             journal=self._journal_file,
@@ -131,16 +134,21 @@ class Running:
 
 
 def _check_port(settings: Settings) -> None:
-    """Say at once if somebody else listens there."""
+    """Say so if somebody else listens there."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            address = f"{settings.host}:{settings.port}"
-            typer.echo(f"Cannot listen on {address}: {error.strerror}. Choose another port with --port.", err=True)
-            raise typer.Exit(1) from None
+    deadline = time.monotonic() + PORT_FREE_WITHIN_S
+    while True:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.host, settings.port))
+                return
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                    address = f"{settings.host}:{settings.port}"
+                    typer.echo(f"Cannot listen on {address}: {error.strerror}. Choose another port with --port.", err=True)
+                    raise typer.Exit(1) from None
+        time.sleep(0.1)
 
 
 def _lock(settings: Settings) -> int:

@@ -5,6 +5,7 @@ mutable on purpose: the worker changes them in place inside a micro-batch, and d
 Integers that stand for people and identifiers never leave State.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -284,6 +285,11 @@ TABLES: Final = (
 )
 _DECODERS: Final = {name: msgspec.msgpack.Decoder(row) for name, row in ROWS.items()}
 _ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+def row_decoder(table: Table) -> Callable[[bytes], Any]:
+    """What decodes the rows of this table, for whoever decodes many."""
+    return _DECODERS[table.name].decode
 
 
 def decode_row(table: Table, raw: bytes) -> Any:

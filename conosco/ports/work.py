@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from conosco.ports.state import Key, State, Table
-from conosco.ports.tables import Row, decode_row, encode_row
+from conosco.ports.tables import Row, decode_row, encode_row, row_decoder
 
 
 class Work:
-    """A write-back overlay over a State door. Dropping it drops all changes; ``flush`` writes them in key order."""
+    """A write-back overlay over a State door. Dropping it drops all changes; ``flush`` writes them."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -21,10 +21,10 @@ class Work:
         rows = self._rows.setdefault(table.name, {})
         missing = [key for key in keys if key not in rows]
         if missing:
-            found = self._state.get_many(table, missing)
-            for key in missing:
-                raw = found.get(key)
-                rows[key] = None if raw is None else decode_row(table, raw)
+            rows.update(dict.fromkeys(missing))
+            decode = row_decoder(table)
+            for key, raw in self._state.get_many(table, missing).items():
+                rows[key] = decode(raw)
 
     def get(self, table: Table, key: Key) -> Any:
         """The row, or None. To change it, change it in place and call ``put`` with it."""
@@ -69,12 +69,12 @@ class Work:
         return [(key, merged[key]) for key in sorted(merged) if merged[key] is not None][:max_rows]
 
     def flush(self) -> None:
-        """Write every change to State, tables and keys in order. The caller holds State's transaction."""
+        """Write every change to State, table by table. The caller holds State's transaction."""
         for name in sorted(self._dirty):
             table, rows = self._tables[name], self._rows[name]
             puts: dict[Key, bytes] = {}
             gone: list[Key] = []
-            for key in sorted(self._dirty[name]):
+            for key in self._dirty[name]:
                 row = rows[key]
                 if row is None:
                     gone.append(key)

@@ -1,6 +1,7 @@
 """The profile stage: fold an event into its home cell, and re-key cells when identity regroups people."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -9,7 +10,7 @@ from conosco.model.event import Event
 from conosco.model.identifier import Identifier
 from conosco.ports.tables import CELLS, MEMBERS, PERSONS, PROFILES, TIMERS, TRAITS, CellRow, PersonRow, ProfileRow, TraitRow
 from conosco.ports.work import Work
-from conosco.profile.cells import address_of, insert_row, observe
+from conosco.profile.cells import address_of, fold_observations, insert_row, observe
 from conosco.profile.view import born_at
 from conosco.rules.evaluate import Extra, Observation
 from conosco.rules.streams import StreamPlan, value_of
@@ -21,6 +22,9 @@ class Folded(msgspec.Struct, frozen=True):
     streams: tuple[int, ...] = ()
     traits: tuple[str, ...] = ()
     waits: bool = False
+
+
+NOTHING: Final = Folded()
 
 
 class Regrouped(msgspec.Struct, frozen=True):
@@ -39,11 +43,13 @@ def fold(
     event: Event,
     touched: Sequence[StreamPlan],
     window: Callable[[int], int],
+    traits_read: Container[str],
     now: int,
 ) -> Folded:
     """Fold an event into its home cell. An event ahead of now waits in the cell until its time comes.
 
-    ``window`` gives the longest window that any condition puts on a stream, by its number.
+    ``window`` gives the longest window that any condition puts on a stream, by its number; ``traits_read`` are the traits
+    that any condition reads.
     """
     key = (person, cell)
     if event.event_at > now:
@@ -60,24 +66,43 @@ def fold(
                 extra = Extra(value_of(plan.stream, event), event.source_id, event.message_id)
             insert_row(row, plan.number, event.event_at, address, extra, now - window(plan.number))
         work.put(CELLS, key, row)
-    names = observe_traits(work, key, event) if event.type == "identify" and event.traits != b"{}" else ()
-    return Folded(tuple(plan.number for plan in touched), names)
+    if event.type == "identify" and event.traits != b"{}":
+        return Folded(tuple([plan.number for plan in touched]), observe_traits(work, key, event, traits_read))
+    return Folded(tuple([plan.number for plan in touched])) if touched else NOTHING
 
 
-_TRAITS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TRAITS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def observe_traits(work: Work, key: tuple[int, int], event: Event) -> tuple[str, ...]:
-    """Keep the traits that an identify event carries, each with its provenance; returns the names that changed."""
+def observe_traits(work: Work, key: tuple[int, int], event: Event, traits_read: Container[str]) -> tuple[str, ...]:
+    """Keep the traits that an identify event carries, each with its provenance.
+
+    Returns those of ``traits_read`` of which the person's value may have changed, now or at any moment before.
+    """
     row = work.get(TRAITS, key) or TraitRow()
-    names = tuple(
-        name
-        for name, value in _TRAITS.decode(event.traits).items()
-        if observe(row, name, Observation(event.source_priority, event.event_at, event.source_id, event.message_id, bytes(value)))
-    )
-    if names:
+    changed: list[str] = []
+    is_new = False
+    for name, value in _TRAITS.decode(event.traits).items():
+        seen = Observation(event.source_priority, event.event_at, event.source_id, event.message_id, bytes(value))
+        tells = name in traits_read and not _only_repeats(work, key, row, name, seen)
+        if observe(row, name, seen):
+            is_new = True
+            if tells:
+                changed.append(name)
+    if is_new:
         work.put(TRAITS, key, row)
-    return names
+    return tuple(changed)
+
+
+def _only_repeats(work: Work, key: tuple[int, int], row: TraitRow, name: str, seen: Observation) -> bool:
+    """Whether an observation, not kept yet, is newer than all others of the person and says what the winning one says."""
+    person: PersonRow = work.get(PERSONS, key[:1])
+    others = [other for cell in person.cells if cell != key[1] and (other := work.get(TRAITS, (key[0], cell))) is not None]
+    known = fold_observations([row, *others], name)
+    if not known:
+        return False
+    winning = max(known)
+    return winning.value == seen.value and winning < seen and all(other.event_at <= seen.event_at for other in known)
 
 
 def release(work: Work, person: PersonRow, number: int, now: int) -> list[tuple[int, int, int, int]]:
@@ -106,10 +131,10 @@ def profile_id_of(secret: bytes, anchor: Identifier, erasures: int = 0) -> str:
     return ids.derived("pro", secret, anchor.namespace, anchor.value, erasures)
 
 
-def note_identifiers(work: Work, changes: Iterable[tuple[str, str, int, int, int]]) -> frozenset[int]:
+def note_identifiers(work: Work, changes: Iterable[tuple[str, str, int, int, int]]) -> dict[int, int]:
     """Correct first_seen_at of identifiers whose person stayed: (namespace, value, number, person, first_seen_at).
 
-    Returns the people who are known since another moment by that.
+    Returns the people who are known since another moment by that, and since when they were known before.
     """
     born_before: dict[int, int] = {}
     for namespace, value, number, person, first_seen_at in changes:
@@ -121,7 +146,7 @@ def note_identifiers(work: Work, changes: Iterable[tuple[str, str, int, int, int
                 born_before.setdefault(person, born_at(row))
                 row.identifiers[index] = (namespace, value, first_seen_at)
                 work.put(PERSONS, (person,), row)
-    return frozenset(person for person, before in born_before.items() if born_at(work.get(PERSONS, (person,))) != before)
+    return {person: before for person, before in born_before.items() if born_at(work.get(PERSONS, (person,))) != before}
 
 
 def regroup(

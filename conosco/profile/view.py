@@ -43,7 +43,8 @@ class PersonView:
         """The kept observations of a trait, over all cells."""
         if self._traits is None:
             keys = [(self.number, cell) for cell in self.person.cells]
-            self.work.prefetch(TRAITS, keys)
+            if len(keys) > 1:
+                self.work.prefetch(TRAITS, keys)
             self._traits = [row for key in keys if (row := self.work.get(TRAITS, key)) is not None]
         return fold_observations(self._traits, name)
 
@@ -62,4 +63,5 @@ class PersonView:
 
 def born_at(person: PersonRow) -> int:
     """The earliest moment at which any of a person's identifiers was seen."""
-    return min(first_seen_at for _, _, first_seen_at in person.identifiers)
+    identifiers = person.identifiers
+    return identifiers[0][2] if len(identifiers) == 1 else min([first_seen_at for _, _, first_seen_at in identifiers])

@@ -10,7 +10,7 @@ from conosco.model.identifier import Identifier, IdentityRules, LinkKind
 from conosco.model.moment import LATEST
 from conosco.model.problem import refuse
 from conosco.ports.state import Key
-from conosco.ports.tables import COMPONENTS, HUB_LINKS, IDENTIFIERS, LINK_PLACES
+from conosco.ports.tables import COMPONENTS, HUB_LINKS, IDENTIFIERS, LINK_PLACES, IdentifierRow
 from conosco.ports.work import Work
 from conosco.resolve.resolution import IdentifierChange, LinkChange, Regrouping, Resolution
 from conosco.resolve.revision import ANONYMOUS_ID, USER_ID, End, Revision, is_earlier
@@ -21,6 +21,7 @@ __all__ = [
     "Regrouping",
     "Resolution",
     "assert_link",
+    "home_if_nothing_new",
     "identifier_keys",
     "resolve",
     "retract_link",
@@ -38,9 +39,9 @@ def resolve(work: Work, event: Event, rules: IdentityRules) -> Resolution:
     Identifiers that the rules block are no evidence. Writes identity rows only; persons and cells are the profile
     stage's. Raises ValueError if no identifier is usable: such an event must have been quarantined before.
     """
-    person = _person_if_nothing_new(work, event)
-    if person != _NOBODY:
-        return Resolution(person=person)
+    known = home_if_nothing_new(work, event)
+    if known is not None:
+        return Resolution(person=known.person)
     usable = list(dict.fromkeys(identifier for identifier in event.identifiers if not rules.is_blocked(identifier.value)))
     if not usable:
         raise ValueError(f"the event at {event.position}/{event.slot} has no usable identifier")
@@ -131,19 +132,22 @@ def retract_link(
     return revision.finish(end) if revision.retract(end, End(right, other), kind, link_id) else None
 
 
-def _person_if_nothing_new(work: Work, event: Event) -> int:
-    """The person, if the event adds no evidence at all; else nobody. This is the path of nearly every event."""
+def home_if_nothing_new(work: Work, event: Event) -> IdentifierRow | None:
+    """The row of the home identifier, if the event adds no evidence at all and is somebody's; else None.
+
+    This is the path of nearly every event: where it leads, ``resolve`` would change nothing.
+    """
     if event.type == "alias":
-        return _NOBODY
+        return None
     identifiers = event.identifiers
     at = event.event_at
-    home = work.get(IDENTIFIERS, identifiers[0])
-    if home is None or at < home.sighted_at:
-        return _NOBODY
+    home: IdentifierRow | None = work.get(IDENTIFIERS, identifiers[0])
+    if home is None or not home.person or at < home.sighted_at:
+        return None
     for place in range(1, len(identifiers)):
         other = work.get(IDENTIFIERS, identifiers[place])
         if other is None or at < other.sighted_at:
-            return _NOBODY
+            return None
         if other.partner == home.number and at > other.partnered_at:
             continue
         link = None
@@ -157,9 +161,8 @@ def _person_if_nothing_new(work: Work, event: Event) -> int:
             else:
                 link = None
         if link is None or is_earlier(link, at, event.message_id):
-            return _NOBODY
-    person: int = home.person
-    return person
+            return None
+    return home
 
 
 def _link_previous(work: Work, revision: Revision, event: Event, previous_id: str, user: End) -> None:

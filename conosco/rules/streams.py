@@ -1,6 +1,6 @@
 """Streams by number: which of the events that conditions read does an event belong to."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -31,22 +31,32 @@ class Streams:
     def __init__(self, known: Iterable[str]) -> None:
         self._texts: list[str] = []
         self._numbers: dict[Stream, int] = {}
-        self._by_name: dict[tuple[str, str | None], list[StreamPlan]] = {}
-        for text in known:
-            self._add(text)
+        self._plans: list[StreamPlan] = []
+        # By type and name the streams to look at: those of the name and, after them, those of any name, which lie under None.
+        self._by_name: dict[tuple[str, str | None], tuple[StreamPlan, ...]] = {}
+        self._add(known)
 
-    def _add(self, text: str) -> StreamPlan:
-        stream = msgspec.json.decode(text, type=Stream)
-        made = StreamPlan(len(self._texts), stream, tuple(_ready(part) for part in stream.where))
-        self._texts.append(text)
-        self._numbers[stream] = made.number
-        self._by_name.setdefault((stream.type, stream.event), []).append(made)
-        return made
+    def _add(self, texts: Iterable[str]) -> list[StreamPlan]:
+        added: list[StreamPlan] = []
+        for text in texts:
+            stream = msgspec.json.decode(text, type=Stream)
+            added.append(StreamPlan(len(self._texts), stream, tuple(_ready(part) for part in stream.where)))
+            self._texts.append(text)
+            self._numbers[stream] = added[-1].number
+        self._plans += added
+        own: dict[tuple[str, str | None], list[StreamPlan]] = {}
+        for made in self._plans:
+            own.setdefault((made.stream.type, made.stream.event), []).append(made)
+        self._by_name = {
+            (kind, name): (*found, *(own.get((kind, None), ()) if name is not None else ()))
+            for (kind, name), found in own.items()
+        }
+        return added
 
     def register(self, condition: Condition) -> list[StreamPlan]:
         """Number the streams that a condition reads; returns those that are new, in a fixed order."""
         missing = sorted(canonical(stream).decode() for stream in reads(condition).streams if stream not in self._numbers)
-        return [self._add(text) for text in missing]
+        return self._add(missing) if missing else []
 
     def texts(self) -> list[str]:
         """The streams in order of their numbers, as they are kept in State."""
@@ -54,19 +64,20 @@ class Streams:
 
     def since(self, number: int) -> list[StreamPlan]:
         """The streams numbered from here on."""
-        return sorted(made for plans in self._by_name.values() for made in plans if made.number >= number)
+        return self._plans[number:]
 
     def number(self, stream: Stream) -> int:
         """The number of a registered stream."""
         return self._numbers[stream]
 
-    def touching(self, event: Event) -> list[StreamPlan]:
+    def candidates(self, event: Event) -> Sequence[StreamPlan]:
+        """The streams of the event's type and name, whatever their filters."""
+        return self._by_name.get((event.type, event.event)) or self._by_name.get((event.type, None), ())
+
+    def touching(self, event: Event) -> Sequence[StreamPlan]:
         """The streams that this event belongs to."""
-        named = self._by_name.get((event.type, event.event), ()) if event.event is not None else ()
-        unnamed = self._by_name.get((event.type, None), ())
-        if not named and not unnamed:
-            return []
-        return select([*named, *unnamed], event)
+        candidates = self.candidates(event)
+        return select(candidates, event) if candidates else ()
 
 
 def select(candidates: Iterable[StreamPlan], event: Event) -> list[StreamPlan]:

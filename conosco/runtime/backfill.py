@@ -20,7 +20,6 @@ from conosco.ports.tables import (
     BACKFILL_FEED,
     CELLS,
     CURSORS,
-    DEDUP,
     DEFINITION_VERSIONS,
     DEFINITIONS,
     FEED,
@@ -41,7 +40,7 @@ from conosco.rules.condition import canonical
 from conosco.rules.evaluate import Extra
 from conosco.rules.streams import StreamPlan, select, value_of
 from conosco.runtime.configuration import Configuration, meta
-from conosco.runtime.duplicates import dedup_key
+from conosco.runtime.duplicates import Duplicates
 from conosco.runtime.feed import Feed
 from conosco.segment.plans import SegmentPlan
 from conosco.segment.stage import Cause, Evaluated, Ordinals, evaluate, expel
@@ -59,6 +58,7 @@ class Backfill:
         self,
         state: State,
         log: Log,
+        duplicates: Duplicates,
         secret: bytes,
         epoch: int,
         before: Configuration,
@@ -68,6 +68,7 @@ class Backfill:
     ) -> None:
         self._state = state
         self._log = log
+        self._duplicates = duplicates
         self._secret = secret
         self._epoch = epoch
         self._before = before
@@ -139,12 +140,8 @@ class Backfill:
             if event.event is None:
                 candidates = wanted.get((event.type, None), [])
             touched = select(candidates, event) if candidates else []
-            if touched and event.event_at <= self._now and self._was_applied(work, event):
+            if touched and event.event_at <= self._now and self._duplicates.is_first(event):
                 self._fold_event(work, event, touched)
-
-    def _was_applied(self, work: Work, event: Event) -> bool:
-        row = work.get(DEDUP, dedup_key(self._secret, event.source_id, event.message_id))
-        return row is not None and (row.position, row.slot) == (event.position, event.slot)
 
     def _fold_event(self, work: Work, event: Event, touched: Iterable[StreamPlan]) -> None:
         identifier = work.get(IDENTIFIERS, event.home)

@@ -1,25 +1,28 @@
 """The life of an event, in order: read this page first.
 
 An event that was accepted lies in the log. The worker takes it through the steps of ``FLOW``; each step either passes it on
-or ends its life with an Outcome. Stages know nothing of one another: what one leaves, the next finds on the Subject.
+or says how its life ends. Stages know nothing of one another: what one leaves, the next finds on the Subject.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import msgspec
 
+from conosco.collect.understand import canonical_body
 from conosco.model.delivery import MembershipChange
 from conosco.model.event import Event
-from conosco.model.outcome import Outcome, Reason
+from conosco.model.outcome import OutcomeKind, Reason
 from conosco.ports.tables import IDENTIFIERS, PERSONS, MembershipRow, PersonRow
-from conosco.profile.stage import Folded, Regrouped, fold, note_identifiers, regroup
+from conosco.profile.cells import split_address
+from conosco.profile.stage import NOTHING, Folded, Regrouped, fold, note_identifiers, regroup
 from conosco.profile.view import PersonView
-from conosco.resolve.resolution import Resolution
-from conosco.resolve.stage import resolve
-from conosco.runtime.duplicates import dedup_key, recognise_message
+from conosco.resolve.stage import home_if_nothing_new, resolve
 from conosco.runtime.surroundings import Surroundings
 from conosco.segment.stage import Cause, Evaluated, arm, carry_over, close_all, evaluate
+
+NO_ONE: Final[Mapping[int, int]] = MappingProxyType({})
 
 
 class Subject(msgspec.Struct):
@@ -27,43 +30,58 @@ class Subject(msgspec.Struct):
 
     event: Event
     reason: Reason = "applied"
-    resolution: Resolution | None = None
-    regrouped: list[Regrouped] = []
-    gone: list[PersonRow] = []
-    redated: frozenset[int] = frozenset()
+    regrouped: Sequence[Regrouped] = ()
+    gone: Sequence[PersonRow] = ()
+    # People who are known since another moment than before, which is given.
+    redated: Mapping[int, int] = NO_ONE
+    # Whether an identifier of it is new, has another person or was seen earlier than known.
+    is_seen_anew: bool = False
     person: int = 0
     cell: int = 0
-    folded: Folded = Folded()
-    changes: list[MembershipChange] = []
-    versions: list[MembershipRow] = []
+    folded: Folded = NOTHING
+    changes: Sequence[MembershipChange] = ()
+    versions: Sequence[MembershipRow] = ()
 
 
-Step = Callable[[Subject, Surroundings], Outcome | None]
+class Ending(NamedTuple):
+    """How an event's life ended: its Outcome without what the event itself says."""
+
+    kind: OutcomeKind
+    reason: Reason
 
 
-def recognise(subject: Subject, around: Surroundings) -> Outcome | None:
+APPLIED: Final = Ending("applied", "applied")
+Step = Callable[[Subject, Surroundings], Ending | None]
+
+
+def recognise(subject: Subject, around: Surroundings) -> Ending | None:
     """Has this message been applied before? Then it is a duplicate; with another body it is a conflict and kept aside."""
     event = subject.event
-    key = around.dedup_keys.get((event.position, event.slot)) or dedup_key(around.secret, event.source_id, event.message_id)
-    match recognise_message(around.work, around.log, key, event):
-        case "new":
-            return None
-        case "same":
-            return around.outcome(subject.event, "duplicate", "same_message")
-        case "conflict":
-            return around.outcome(subject.event, "quarantined", "conflicting_duplicate")
+    address = around.duplicates.note(event, around.position)
+    if address is None:
+        return None
+    first, second = around.body_at(*split_address(address)), around.body_at(event.position, event.slot)
+    # A first body that was erased cannot conflict with anything.
+    if first is None or second is None or first == second or canonical_body(first) == canonical_body(second):
+        return Ending("duplicate", "same_message")
+    return Ending("quarantined", "conflicting_duplicate")
 
 
-def resolve_identity(subject: Subject, around: Surroundings) -> Outcome | None:
+def resolve_identity(subject: Subject, around: Surroundings) -> Ending | None:
     """Whose event is it? Its identifiers are evidence, and may join people or (rarely) part them."""
     event, work = subject.event, around.work
-    resolution = subject.resolution = resolve(work, event, around.configuration.rules)
+    home = home_if_nothing_new(work, event)
+    if home is not None:
+        subject.person, subject.cell = home.person, home.number
+        return None
+    resolution = resolve(work, event, around.configuration.rules)
     if resolution.regrouping is not None:
         regrouping = resolution.regrouping
         subject.regrouped, subject.gone = regroup(
             work, regrouping.before, regrouping.after, resolution.identifier_changes, around.secret
         )
     if resolution.identifier_changes:
+        subject.is_seen_anew = True
         subject.redated = note_identifiers(work, resolution.identifier_changes)
     around.note_identity(resolution, around.position)
     subject.person = resolution.person
@@ -71,44 +89,53 @@ def resolve_identity(subject: Subject, around: Surroundings) -> Outcome | None:
     return None
 
 
-def fold_profile(subject: Subject, around: Surroundings) -> Outcome | None:
+def fold_profile(subject: Subject, around: Surroundings) -> Ending | None:
     """What does it change in the profile? Streams that live conditions read, and traits with their provenance."""
     event, configuration = subject.event, around.configuration
-    touched = configuration.streams.touching(event)
-    subject.folded = fold(around.work, subject.person, subject.cell, event, touched, configuration.window, around.now)
+    subject.folded = fold(
+        around.work,
+        subject.person,
+        subject.cell,
+        event,
+        configuration.streams.touching(event),
+        configuration.window,
+        configuration.plans.traits_read,
+        around.now,
+    )
     if subject.folded.waits:
-        arm(around.work, subject.person, around.work.get(PERSONS, (subject.person,)), event.event_at)
+        person = around.work.get(PERSONS, (subject.person,))
+        arm(around.work, subject.person, person, event.event_at)
+        around.watch(subject.person, person)
     return None
 
 
-def evaluate_segments(subject: Subject, around: Surroundings) -> Outcome | None:
+def evaluate_segments(subject: Subject, around: Surroundings) -> Ending | None:
     """Who enters or leaves a segment by it? Only segments that read what changed are asked."""
-    event, resolution = subject.event, subject.resolution
-    assert resolution is not None
+    event, folded, plans = subject.event, subject.folded, around.configuration.plans
+    if not (folded.streams or folded.traits or subject.is_seen_anew or subject.regrouped or subject.gone):
+        return None
     # A replayed event lies at an older position; what it changes is changed at this one.
     cause = Cause(
         "event", around.position, around.now, min(event.event_at, around.now), (event.message_id,), not event.historical
     )
-    folded, plans = subject.folded, around.configuration.plans
     settled = {made.number for made in subject.regrouped}
     if subject.regrouped or subject.gone:
         found = settle_people(subject.regrouped, subject.gone, folded.streams, folded.traits, around, cause)
         subject.changes, subject.versions = found.changes, found.versions
     if subject.redated:
-        settled |= subject.redated
-        found = ask_redated(subject.redated, around, cause)
+        settled |= subject.redated.keys()
+        found = ask_redated(subject.redated, around, cause, subject.person, folded)
         subject.changes, subject.versions = [*subject.changes, *found.changes], [*subject.versions, *found.versions]
     if subject.person in settled:
         return None
     # An event may part or redate others without a change to the one whose it is.
-    seen_anew = bool(resolution.identifier_changes)
-    if folded.streams or folded.traits or seen_anew:
-        person = around.work.get(PERSONS, (subject.person,))
-        view = PersonView(around.work, subject.person, person)
-        asked = plans.changed(view, folded.streams, folded.traits, seen_anew, cause.event_at, around.now)
+    person = around.work.get(PERSONS, (subject.person,))
+    view = PersonView(around.work, subject.person, person)
+    asked = plans.changed(view, folded.streams, folded.traits, subject.is_seen_anew, cause.event_at, around.now)
+    if asked or subject.is_seen_anew:
         found = evaluate(around.work, subject.person, person, view, asked, cause, around.ordinals)
         subject.changes, subject.versions = [*subject.changes, *found.changes], [*subject.versions, *found.versions]
-    around.watch(subject.person)
+        around.watch(subject.person, person)
     return None
 
 
@@ -140,31 +167,43 @@ def settle_people(
             around.ordinals,
         )
         around.rearm_waiting(made.number, person)
-        around.watch(made.number)
+        around.watch(made.number, person)
         settled.changes.extend(found.changes)
         settled.versions.extend(found.versions)
     return settled
 
 
-def ask_redated(redated: Iterable[int], around: Surroundings, cause: Cause) -> Evaluated:
-    """Ask people again who have been known since another moment than was thought: no stretch begins before it."""
+def ask_redated(
+    redated: Mapping[int, int], around: Surroundings, cause: Cause, whose: int = 0, folded: Folded = NOTHING
+) -> Evaluated:
+    """Ask people again who have been known since another moment than was thought: no stretch begins before it.
+
+    ``whose`` is the person whose event it was, if one was, and ``folded`` what the event changed.
+    """
     found = Evaluated([], [])
-    for number in sorted(redated):
+    for number, born_before in sorted(redated.items()):
         person = around.work.get(PERSONS, (number,))
         view = PersonView(around.work, number, person)
-        plans = around.configuration.plans.all
-        more = evaluate(around.work, number, person, view, plans, cause, around.ordinals, is_afresh=True)
-        around.watch(number)
+        plans = around.configuration.plans
+        if cause.kind == "event" and view.born_at < born_before <= around.now:
+            # Known for longer: what the event did not touch differs only where it has held ever since the person was known.
+            told = folded if number == whose else NOTHING
+            ever = [segment for segment, (entered_at, _, _) in person.memberships.items() if entered_at <= born_before]
+            asked = plans.changed(view, told.streams, told.traits, True, cause.event_at, around.now, ever)
+        else:
+            asked = plans.all
+        more = evaluate(around.work, number, person, view, asked, cause, around.ordinals, is_afresh=True)
+        around.watch(number, person)
         found.changes.extend(more.changes)
         found.versions.extend(more.versions)
     return found
 
 
-def activate_changes(subject: Subject, around: Surroundings) -> Outcome | None:
+def activate_changes(subject: Subject, around: Surroundings) -> Ending | None:
     """Which destinations must be told? The gate is asked, and what it allows is put into the outbox."""
     if subject.versions or subject.changes:
-        around.publish(Evaluated(subject.changes, subject.versions))
-    return around.outcome(subject.event, "applied", subject.reason)
+        around.publish(Evaluated(list(subject.changes), list(subject.versions)))
+    return APPLIED if subject.reason == "applied" else Ending("applied", subject.reason)
 
 
 FLOW: Final[tuple[tuple[str, Step], ...]] = (

@@ -1,6 +1,6 @@
 """A micro-batch: records of the log applied one event at a time to one Work, to be committed in one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from heapq import heapify, heappop
 from time import perf_counter_ns
@@ -15,15 +15,14 @@ from conosco.model.command import LinkIdentifiers, LiveFrom, ReplayQuarantined, 
 from conosco.model.definition import Source
 from conosco.model.delivery import Attempt
 from conosco.model.event import Event
-from conosco.model.outcome import Outcome, Reason
+from conosco.model.outcome import Outcome, OutcomeKind, Reason
 from conosco.model.problem import Refused
 from conosco.model.record import Record
 from conosco.ports.log import Log, LogFull
-from conosco.ports.state import Fenced, State, StateFull
+from conosco.ports.state import Fenced, Key, State, StateFull
 from conosco.ports.tables import (
     CELLS,
     CURSORS,
-    DEDUP,
     IDENTIFIERS,
     META,
     PERSONS,
@@ -39,10 +38,10 @@ from conosco.ports.work import Work
 from conosco.profile.stage import fold, note_identifiers, regroup, release
 from conosco.profile.view import PersonView
 from conosco.resolve.resolution import Resolution
-from conosco.resolve.stage import assert_link, identifier_keys, retract_link
+from conosco.resolve.stage import assert_link, home_if_nothing_new, identifier_keys, retract_link
 from conosco.runtime.configuration import Configuration
-from conosco.runtime.duplicates import dedup_key
-from conosco.runtime.flow import FLOW, Subject, ask_redated, settle_people
+from conosco.runtime.duplicates import Duplicates
+from conosco.runtime.flow import FLOW, Ending, Step, Subject, ask_redated, settle_people
 from conosco.runtime.surroundings import Surroundings
 from conosco.segment.stage import Cause, CauseKind, Ordinals, disarm, evaluate
 
@@ -51,7 +50,12 @@ TIMERS_PAGE: Final = 5_000
 # The steps of one event in so many are timed, and stand for the others: timing all would cost as much as a step.
 TIMED_EVERY: Final = 16
 COUNTERS: Final = ("accepted", "applied", "duplicates", "quarantined", "erased")
-_COUNTED_AS: Final = {"applied": "applied", "duplicate": "duplicates", "quarantined": "quarantined", "erased": "erased"}
+_COUNTED_AS: Final[dict[OutcomeKind, str]] = {
+    "applied": "applied",
+    "duplicate": "duplicates",
+    "quarantined": "quarantined",
+    "erased": "erased",
+}
 Address = tuple[int, int]
 
 
@@ -74,6 +78,7 @@ class MicroBatch:
         self,
         state: State,
         log: Log,
+        duplicates: Duplicates,
         configuration: Configuration,
         secret: bytes,
         gate: Gate,
@@ -82,7 +87,8 @@ class MicroBatch:
     ) -> None:
         self._state = state
         self._work = Work(state)
-        self._around = Surroundings(self._work, log, configuration, secret, Ordinals(), gate)
+        self._duplicates = duplicates
+        self._around = Surroundings(self._work, log, duplicates, configuration, secret, Ordinals(), gate)
         self._poisoned = poisoned
         self._step_ns = step_ns
         self._counts = dict.fromkeys(COUNTERS, 0)
@@ -92,6 +98,8 @@ class MicroBatch:
 
     def run(self, records: Sequence[Record]) -> None:
         """Apply records, firing the timers that fall due before and between them."""
+        self._around.records = {record.position: record for record in records}
+        self._duplicates.start_over()
         self._prefetch(records)
         self._fetch_timers(records[-1].logged_at)
         for record in records:
@@ -109,13 +117,13 @@ class MicroBatch:
         if self._around.feed.write(self._state, sequence + 1, self._around.position):
             sequence += 1
             self._state.put_many(CURSORS, {("feed_sequence",): encode_row(MetaRow(value=sequence))})
+        self._duplicates.write()
         self._work.flush()
         return sequence
 
     # Reading ahead: everything the events of the batch will ask for, table by table.
 
     def _prefetch(self, records: Sequence[Record]) -> None:
-        around, work = self._around, self._work
         events: list[Event] = []
         for record in records:
             if record.kind == "request":
@@ -125,21 +133,35 @@ class MicroBatch:
                 events.extend(item for item in understood if isinstance(item, Event))
         if not events:
             return
-        around.dedup_keys = {
-            (event.position, event.slot): dedup_key(around.secret, event.source_id, event.message_id) for event in events
-        }
-        work.prefetch(DEDUP, around.dedup_keys.values())
-        identifiers = list({key for event in events for key in identifier_keys(event)})
-        work.prefetch(IDENTIFIERS, identifiers)
-        found = {key: row for key in identifiers if (row := work.get(IDENTIFIERS, key)) is not None}
-        homes = {(row.person, row.number) for event in events if (row := found.get(event.home)) is not None and row.person}
-        people = {person for person, _ in homes}
-        work.prefetch(PERSONS, [(person,) for person in people])
+        self._prefetch_identifiers(events)
+        self._prefetch_people(events)
+
+    def _prefetch_identifiers(self, events: Sequence[Event]) -> None:
+        work = self._work
+        work.prefetch(IDENTIFIERS, {identifier for event in events for identifier in event.identifiers})
+        # Only an event that brings something new is asked about more than its own.
+        more = {key for event in events if home_if_nothing_new(work, event) is None for key in identifier_keys(event)}
+        work.prefetch(IDENTIFIERS, more)
+
+    def _prefetch_people(self, events: Sequence[Event]) -> None:
+        work, configuration = self._work, self._around.configuration
+        counted: set[Key] = set()
+        described: set[Key] = set()
+        for event in events:
+            home = work.get(IDENTIFIERS, event.identifiers[0])
+            if home is None or not home.person:
+                continue
+            if event.type == "identify":
+                described.add((home.person,))
+            if configuration.streams.candidates(event):
+                counted.add((home.person,))
+        work.prefetch(PERSONS, counted | described)
         # All cells of these people: conditions are asked of the whole person, not of the home cell alone.
-        cells = [(person, cell) for person in people if (row := work.get(PERSONS, (person,))) is not None for cell in row.cells]
-        work.prefetch(CELLS, cells)
-        if around.configuration.plans.reads_traits:
-            work.prefetch(TRAITS, cells)
+        work.prefetch(CELLS, self._cells_of(counted))
+        work.prefetch(TRAITS, self._cells_of(described))
+
+    def _cells_of(self, people: Iterable[Key]) -> list[Key]:
+        return [(key[0], cell) for key in people if (row := self._work.get(PERSONS, key)) is not None for cell in row.cells]
 
     def _understand(self, record: Record) -> list[Event | Rejected]:
         source = self._around.configuration.definitions_by_id.get(record.source_id)
@@ -166,77 +188,85 @@ class MicroBatch:
                 return
 
     def _apply_request(self, items: Sequence[Event | Rejected]) -> None:
-        kept = [self._outcome_of(item) for item in items]
+        kinds = [self._end(item) for item in items]
         self._counts["accepted"] += len(items)
-        for outcome in kept:
-            self._counts[_COUNTED_AS[outcome.outcome]] += 1
-        if len(kept) != len(items):
-            raise AssertionError(f"{len(items)} events went in and {len(kept)} outcomes came out")
+        for kind in kinds:
+            self._counts[_COUNTED_AS[kind]] += 1
+        if len(kinds) != len(items):
+            raise AssertionError(f"{len(items)} events went in and {len(kinds)} outcomes came out")
 
-    def _outcome_of(self, item: Event | Rejected) -> Outcome:
+    def _end(self, item: Event | Rejected) -> OutcomeKind:
         if isinstance(item, Rejected):
-            outcome = Outcome(
-                position=item.position,
-                slot=item.slot,
-                message_id=item.message_id,
-                source_id=item.source_id,
-                outcome="quarantined",
-                reason=item.reason,
-                params=item.params,
-                decided_at=self._around.now,
-            )
-            self._quarantine(outcome, "collect", 1)
-            return outcome
-        stage = self._poisoned.get((item.position, item.slot))
-        if stage is not None:
-            outcome = self._around.outcome(item, "quarantined", "processing_failed")
-            self._quarantine(outcome, stage, 3)
-            return outcome
+            self._quarantine(item, item.reason, item.params, "collect", 1)
+            return "quarantined"
+        if self._poisoned:
+            stage = self._poisoned.get((item.position, item.slot))
+            if stage is not None:
+                self._quarantine(item, "processing_failed", {}, stage, 3)
+                return "quarantined"
         return self._run(Subject(item))
 
-    def _run(self, subject: Subject) -> Outcome:
+    def _run(self, subject: Subject) -> OutcomeKind:
         """Take one event through the flow."""
         event, around = subject.event, self._around
-        name, outcome = "", None
+        name, ending = "", None
         self._seen += 1
         try:
-            timed = self._seen % TIMED_EVERY == 0
+            is_timed = self._seen % TIMED_EVERY == 0
             for name, step in FLOW:
-                begun = perf_counter_ns() if timed else 0
-                outcome = step(subject, around)
-                if timed:
-                    self._step_ns[name] = self._step_ns.get(name, 0) + (perf_counter_ns() - begun) * TIMED_EVERY
-                if outcome is not None:
+                ending = self._time(name, step, subject) if is_timed else step(subject, around)
+                if ending is not None:
                     break
-            if outcome is None:
-                raise AssertionError("the last step of the flow must give an outcome")
+            if ending is None:
+                raise AssertionError("the last step of the flow must end the event")
         except (MemoryError, StateFull, LogFull, Fenced):
             # The doors' trouble and not the event's: the whole micro-batch is tried again later.
             raise
         except Exception as failure:  # the one place where any failure of a stage ends: it becomes a quarantined event
             raise StageFailed((event.position, event.slot), name) from failure
-        if outcome.outcome == "applied" and subject.reason == "applied":
-            self._around.feed.applied.append((event.position, event.slot))
-        elif outcome.outcome == "quarantined":
-            self._quarantine(outcome, name, 1)
+        kind, reason = ending
+        if reason == "applied":
+            around.feed.applied.append((event.position, event.slot))
+        elif kind == "quarantined":
+            self._quarantine(event, reason, {}, name, 1)
         else:
-            self._around.feed.outcome(outcome)
-        return outcome
+            around.feed.outcome(self._outcome(event, kind, reason))
+        return kind
 
-    def _quarantine(self, outcome: Outcome, stage: str, attempts: int) -> None:
-        key = (outcome.position, outcome.slot)
+    def _time(self, name: str, step: Step, subject: Subject) -> Ending | None:
+        begun = perf_counter_ns()
+        ending = step(subject, self._around)
+        self._step_ns[name] = self._step_ns.get(name, 0) + (perf_counter_ns() - begun) * TIMED_EVERY
+        return ending
+
+    def _outcome(self, item: Event | Rejected, kind: OutcomeKind, reason: Reason) -> Outcome:
+        return Outcome(
+            position=item.position,
+            slot=item.slot,
+            message_id=item.message_id,
+            source_id=item.source_id,
+            outcome=kind,
+            reason=reason,
+            decided_at=self._around.now,
+        )
+
+    def _quarantine(
+        self, item: Event | Rejected, reason: Reason, params: dict[str, str | int], stage: str, attempts: int
+    ) -> None:
+        key = (item.position, item.slot)
         known: QuarantineRow | None = self._work.get(QUARANTINE, key)
         row = QuarantineRow(
-            message_id=outcome.message_id,
-            source_id=outcome.source_id,
-            reason=outcome.reason,
-            params=outcome.params,
+            message_id=item.message_id,
+            source_id=item.source_id,
+            reason=reason,
+            params=params,
             stage=stage,
             attempts=attempts + (known.attempts if known else 0),
-            quarantined_at=outcome.decided_at,
+            quarantined_at=self._around.now,
         )
         self._work.put(QUARANTINE, key, row)
-        self._around.feed.outcome(msgspec.structs.replace(outcome, attempts=row.attempts))
+        outcome = self._outcome(item, "quarantined", reason)
+        self._around.feed.outcome(msgspec.structs.replace(outcome, params=params, attempts=row.attempts))
 
     def _apply_attempts(self, record: Record) -> None:
         for body in record.slices:
@@ -287,14 +317,13 @@ class MicroBatch:
         if item is None:
             return
         if isinstance(item, Rejected) or address in self._poisoned:
-            self._outcome_of(item)
+            self._end(item)
             return
-        reason: Reason = "applied_after_replay"
-        outcome = self._run(Subject(item, reason=reason))
-        if outcome.outcome != "quarantined":
+        kind = self._run(Subject(item, "applied_after_replay"))
+        if kind != "quarantined":
             self._work.delete(QUARANTINE, address)
             self._counts["quarantined"] -= 1
-            self._counts[_COUNTED_AS[outcome.outcome]] += 1
+            self._counts[_COUNTED_AS[kind]] += 1
 
     # Time.
 
@@ -334,7 +363,7 @@ class MicroBatch:
         found = evaluate(work, number, person, view, asked, cause, around.ordinals)
         around.rearm_waiting(number, person)
         around.publish(found)
-        around.watch(number)
+        around.watch(number, person)
 
     def _release(self, number: int, person: PersonRow, event_at: int, position: int, slot: int, cell: int) -> None:
         """The time of an event that lay ahead has come: fold it now."""
@@ -344,7 +373,16 @@ class MicroBatch:
         if not isinstance(event, Event):
             return
         configuration = around.configuration
-        folded = fold(work, number, cell, event, configuration.streams.touching(event), configuration.window, around.now)
+        folded = fold(
+            work,
+            number,
+            cell,
+            event,
+            configuration.streams.touching(event),
+            configuration.window,
+            configuration.plans.traits_read,
+            around.now,
+        )
         cause = Cause("event", around.position, around.now, event_at, (event.message_id,), not event.historical)
         view = PersonView(work, number, person)
         # Its identifiers count as seen from now on, too.

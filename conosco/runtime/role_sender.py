@@ -18,7 +18,7 @@ from conosco.runtime.settings import Settings
 
 def run_sender(settings: Settings) -> None:
     """Send what the outbox holds until told to stop."""
-    stop = stop_signal()
+    stop = stop_signal(settings.supervisor)
     asyncio.run(_send(settings, stop))
 
 

@@ -51,7 +51,7 @@ def understanding(state: State) -> Callable[[Record], list[Event]]:
 
 def run_warehouse(settings: Settings) -> None:
     """Keep the warehouse up to date and answer questions until told to stop."""
-    stop = stop_signal()
+    stop = stop_signal(settings.supervisor)
     # The engine's own limit does not see everything that a question can make; beyond this wall the question fails.
     confine_memory((settings.warehouse_memory_mb + 2_048) << 20)
     journal = Journal("warehouse", clock)

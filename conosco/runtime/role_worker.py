@@ -25,7 +25,7 @@ CHECKPOINT_S: Final = 1.0
 
 def run_worker(settings: Settings) -> None:
     """Apply the log to State until told to stop."""
-    stop = stop_signal()
+    stop = stop_signal(settings.supervisor)
     journal = Journal("worker", clock)
     keys = open_keys(settings)
     log = open_log(settings)

@@ -15,6 +15,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``admin_token`` and ``write_key`` set the administrator's token and the first source's write key (made on first start
     if empty). ``allow_private`` are networks that destinations may reach although they are not public.
+    ``supervisor`` is the id of the process that started this role and with which it ends; 0 for one that was started alone.
     """
 
     data: Path
@@ -27,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pending_bytes_max: int = 64_000_000
     warehouse_memory_mb: int = 512
     log_segment_bytes: int = 1 << 30
+    supervisor: int = 0
 
 
 def read_settings(data: Path, host: str, port: int, environment: Mapping[str, str] | None = None) -> Settings:

@@ -100,7 +100,8 @@ MODULES: Final = {
 }
 
 
-def command_of(role: str, data: str, host: str, port: int) -> list[str]:
-    """The command line that runs one role alone."""
+def command_of(role: str, data: str, host: str, port: int, supervisor: int = 0) -> list[str]:
+    """The command line that runs one role alone; under a supervisor (its process id) it ends when that does."""
     where = ["--data", data, "--host", host, "--port", str(port)]
-    return [sys.executable, "-m", MODULES[role], "--role", role, *where]
+    under = ["--supervisor", str(supervisor)] if supervisor else []
+    return [sys.executable, "-m", MODULES[role], "--role", role, *where, *under]

@@ -5,14 +5,14 @@ from typing import Any
 
 from conosco.activate.stage import activate
 from conosco.govern.gate import Gate
-from conosco.model.event import Event
-from conosco.model.outcome import Outcome, OutcomeKind, Reason
+from conosco.model.record import Record
 from conosco.ports.log import Log
 from conosco.ports.tables import PERSONS, PersonRow
 from conosco.ports.work import Work
 from conosco.profile.stage import next_waiting
 from conosco.resolve.resolution import Resolution
 from conosco.runtime.configuration import Configuration
+from conosco.runtime.duplicates import Duplicates
 from conosco.runtime.feed import Feed
 from conosco.segment.stage import Evaluated, Ordinals, arm
 
@@ -20,9 +20,19 @@ from conosco.segment.stage import Evaluated, Ordinals, arm
 class Surroundings:
     """One per micro-batch. ``now`` is the logged_at of the record (or the due moment of the timer) being applied."""
 
-    def __init__(self, work: Work, log: Log, configuration: Configuration, secret: bytes, ordinals: Ordinals, gate: Gate) -> None:
+    def __init__(
+        self,
+        work: Work,
+        log: Log,
+        duplicates: Duplicates,
+        configuration: Configuration,
+        secret: bytes,
+        ordinals: Ordinals,
+        gate: Gate,
+    ) -> None:
         self.work = work
         self.log = log
+        self.duplicates = duplicates
         self.configuration = configuration
         self.secret = secret
         self.ordinals = ordinals
@@ -33,8 +43,8 @@ class Surroundings:
         # Timers that fall due within this micro-batch: (due, person), all that there are below the horizon.
         self.horizon = (0, 0)
         self.timers: list[tuple[int, int]] = []
-        # Dedup keys that reading ahead has computed already, by address.
-        self.dedup_keys: dict[tuple[int, int], tuple[bytes]] = {}
+        # The records of this micro-batch by position: what repeats itself mostly does so at once.
+        self.records: dict[int, Record] = {}
         self._identifier_ordinal = 0
 
     def at(self, position: int, now: int) -> None:
@@ -43,10 +53,19 @@ class Surroundings:
             self._identifier_ordinal = 0
         self.position, self.now = position, now
 
-    def watch(self, number: int) -> None:
+    def body_at(self, position: int, slot: int) -> bytes | None:
+        """An event's bytes as received; None if they were erased or pruned."""
+        record = self.records.get(position)
+        if record is None:
+            found = self.log.read(position - 1, 1)
+            if not found or found[0].position != position:
+                return None
+            record = found[0]
+        return record.slices[slot + 1] if slot + 1 < len(record.slices) else None
+
+    def watch(self, number: int, person: PersonRow) -> None:
         """Notice a timer that a step armed, if it falls due within this micro-batch."""
-        person: PersonRow | None = self.work.get(PERSONS, (number,))
-        if person is not None and person.due and (person.due, number) < self.horizon:
+        if person.due and (person.due, number) < self.horizon:
             heappush(self.timers, (person.due, number))
 
     def rearm_waiting(self, number: int, person: PersonRow) -> None:
@@ -54,18 +73,6 @@ class Surroundings:
         due = next_waiting(self.work, person, number)
         if due is not None:
             arm(self.work, number, person, due)
-
-    def outcome(self, event: Event, kind: OutcomeKind, reason: Reason) -> Outcome:
-        """The Outcome of an event, decided now."""
-        return Outcome(
-            position=event.position,
-            slot=event.slot,
-            message_id=event.message_id,
-            source_id=event.source_id,
-            outcome=kind,
-            reason=reason,
-            decided_at=self.now,
-        )
 
     def note_identity(self, resolution: Resolution, position: int) -> None:
         """Tell the warehouse which profile each changed identifier now belongs to, and what became of links."""

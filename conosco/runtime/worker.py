@@ -2,7 +2,7 @@
 of its own: the only use of the time of day is to append a tick when a timer is due and nothing else comes."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Event as Signal
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from conosco.ports.state import State, StateFull
 from conosco.ports.tables import CURSORS, TIMERS
 from conosco.runtime.backfill import Backfill
 from conosco.runtime.configuration import load, meta
+from conosco.runtime.duplicates import Duplicates
 from conosco.runtime.micro_batch import Address, MicroBatch, StageFailed
 
 EVENTS_PER_BATCH: Final = 1_000
@@ -51,6 +52,7 @@ class Worker:
         self._position, epoch = state.offset()
         self._epoch = epoch + 1
         self._configuration = load(state)
+        self._duplicates = Duplicates(state, secret)
         self._sequence = int(meta(state, "feed_sequence", 0, CURSORS))
         self._failures: dict[Address, int] = {}
         self._poisoned: dict[Address, str] = {}
@@ -107,9 +109,9 @@ class Worker:
 
     def _apply_batch(self, records: list[Record]) -> None:
         while True:
-            batch = MicroBatch(
-                self._state, self._log, self._configuration, self._secret, self._gate, self._poisoned, self.step_ns
-            )
+            batch = self._micro_batch(self._poisoned)
+            # From here on, so that reads are of one transaction too and need not open one each.
+            self._state.begin(self._epoch)
             try:
                 batch.run(records)
             except StageFailed as failure:
@@ -120,6 +122,18 @@ class Worker:
         for address in [address for address in self._failures if address[0] <= self._position]:
             self._failures.pop(address)
             self._poisoned.pop(address, None)
+
+    def _micro_batch(self, poisoned: Mapping[Address, str]) -> MicroBatch:
+        return MicroBatch(
+            self._state,
+            self._log,
+            self._duplicates,
+            self._configuration,
+            self._secret,
+            self._gate,
+            poisoned,
+            self.step_ns,
+        )
 
     def _remember(self, failure: StageFailed) -> None:
         count = self._failures.get(failure.address, 0) + 1
@@ -133,9 +147,9 @@ class Worker:
             self._poisoned[failure.address] = failure.stage
 
     def _commit(self, batch: MicroBatch, position: int | None) -> None:
-        self._state.begin(self._epoch)
         sequence = batch.close(self._sequence)
         self._state.commit(position)
+        self._duplicates.keep()
         # Only now: a gap in the feed would look like a feed that lost rows.
         self._sequence = sequence
         self._know_due = False
@@ -161,13 +175,22 @@ class Worker:
             self._apply_batch([record])
             return
         if not meta(self._state, "backfill", None, CURSORS):
-            before = MicroBatch(self._state, self._log, self._configuration, self._secret, self._gate, {}, self.step_ns)
+            before = self._micro_batch({})
+            self._state.begin(self._epoch)
             before.run([record])
             self._commit(before, None)
         try:
             definition = versioned(read_definition(body), record.position)
             backfill = Backfill(
-                self._state, self._log, self._secret, self._epoch, self._configuration, definition, record, self._note
+                self._state,
+                self._log,
+                self._duplicates,
+                self._secret,
+                self._epoch,
+                self._configuration,
+                definition,
+                record,
+                self._note,
             )
         except (Refused, msgspec.DecodeError) as refused:
             # It was right when it was asked, and what it refers to went before it came: nothing changes.

@@ -4,8 +4,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from conosco.rules.condition import Condition, Did
-from conosco.rules.evaluate import LeafPlan, Observation, Plan, Rows, View, plan
+from conosco.rules.condition import All, Any_, Condition, Did, Not, SegmentTest
+from conosco.rules.evaluate import Observation, Plan, Rows, View, plan
 from conosco.rules.explain import walk
 from conosco.rules.streams import Streams
 from conosco.rules.usage import reads
@@ -22,11 +22,18 @@ class SegmentPlan(NamedTuple):
     traits: frozenset[str]
     identifiers: bool
     pointers: tuple[str, ...]
+    # Pointers of all leaves if the condition holds only where each of them does, so that nobody needs to ask which do.
+    together: tuple[str, ...] | None
 
-    def conditions(self, holding: Iterable[LeafPlan]) -> list[str]:
-        """Pointers of some of the leaves, in the order in which the condition spells them."""
-        wanted = {id(leaf) for leaf in holding}
-        return sorted(pointer for pointer, leaf in zip(self.pointers, self.plan.leaves, strict=True) if id(leaf) in wanted)
+    def conditions(self, view: View, now: int, holding: bool) -> Sequence[str]:
+        """Pointers of the leaves that hold (or, for holding False, do not), in the order in which the condition spells them.
+
+        The condition as a whole must hold, or not, likewise.
+        """
+        if holding and self.together is not None:
+            return self.together
+        leaves = zip(self.pointers, self.plan.leaves, strict=True)
+        return sorted(pointer for pointer, leaf in leaves if leaf.holds(view, now) is holding)
 
 
 def ready(number: int, key: str, purpose: str, condition: Condition, streams: Streams) -> SegmentPlan:
@@ -43,7 +50,20 @@ def ready(number: int, key: str, purpose: str, condition: Condition, streams: St
         read.traits,
         bool(read.namespaces),
         tuple(spelled[id(leaf.leaf)] for leaf in made.leaves),
+        tuple(sorted(spelled[id(leaf.leaf)] for leaf in made.leaves)) if _is_conjunction(condition) else None,
     )
+
+
+def _is_conjunction(condition: Condition) -> bool:
+    match condition:
+        case All(of=parts):
+            return all(map(_is_conjunction, parts))
+        case SegmentTest(of=inner):
+            return _is_conjunction(inner)
+        case Not() | Any_():
+            return False
+        case _:
+            return True
 
 
 class _Nobody:
@@ -90,7 +110,7 @@ class _StreamIndex:
             (within, {count: tuple(found.values()) for count, found in counts.items()}) for within, counts in turning.items()
         )
 
-    def turned(self, rows: Rows, event_at: int, now: int) -> Iterable[SegmentPlan]:
+    def turned(self, rows: Rows, event_at: int, now: int) -> Sequence[SegmentPlan]:
         """The segments that an event, just inserted into the stream, may have changed.
 
         An event that is the newest of its stream, and since which nothing left a window, changes an answer only where it
@@ -99,16 +119,19 @@ class _StreamIndex:
         times = rows.times
         if not times or times[-1] > event_at:
             return self.all
-        turned: list[SegmentPlan] = list(self.always)
+        turned: Sequence[SegmentPlan] = self.always
         for within, counts in self.windows:
             if within is None:
                 count = len(times) + rows.base_count
+            elif times[0] > now - within:
+                count = len(times)
             else:
                 expired = bisect_right(times, now - within)
                 if expired == len(times) or bisect_right(times, event_at - within) != expired:
                     return self.all
                 count = len(times) - expired
-            turned.extend(counts.get(count, ()))
+            if count in counts:
+                turned = (*turned, *counts[count])
         return turned
 
 
@@ -130,11 +153,8 @@ class SegmentPlans:
             for name in made.traits:
                 self._by_trait[name] = (*self._by_trait.get(name, ()), made)
         self._by_stream = {stream: _StreamIndex(stream, found) for stream, found in readers.items()}
-
-    @property
-    def reads_traits(self) -> bool:
-        """Whether any segment reads traits, so that they are worth reading ahead."""
-        return bool(self._by_trait)
+        # What any segment reads of traits: changes of others need not be told.
+        self.traits_read = frozenset(self._by_trait)
 
     def changed(
         self,
@@ -144,25 +164,33 @@ class SegmentPlans:
         identifiers: bool,
         event_at: int,
         now: int,
-    ) -> tuple[SegmentPlan, ...]:
-        """The segments that an event may have changed, each once, in order of their numbers."""
-        found: dict[int, SegmentPlan] = {}
+        also: Iterable[int] = (),
+    ) -> Sequence[SegmentPlan]:
+        """The segments that an event may have changed, and ``also`` those with these numbers: each once, in their order."""
+        found: list[SegmentPlan] = []
         for stream in streams:
             index = self._by_stream.get(stream)
             if index is not None:
-                found.update((made.number, made) for made in index.turned(view.rows(stream), event_at, now))
+                found += index.turned(view.rows(stream), event_at, now)
         for name in traits:
-            found.update((made.number, made) for made in self._by_trait.get(name, ()))
+            found += self._by_trait.get(name, ())
         if identifiers:
-            found.update((made.number, made) for made in self._by_identifier)
-        return tuple(found[number] for number in sorted(found)) if len(found) > 1 else tuple(found.values())
+            found += self._by_identifier
+        found += [self.by_number[number] for number in also if number in self.by_number]
+        return found if len(found) < 2 else _in_order(found)
 
-    def first(self, streams: tuple[int, ...], traits: tuple[str, ...]) -> tuple[SegmentPlan, ...]:
+    def first(self, streams: tuple[int, ...], traits: tuple[str, ...]) -> Sequence[SegmentPlan]:
         """The segments that a new person can be in, given what the first event touched."""
-        found = {made.number: made for made in (*self.newborn, *self._by_identifier)}
+        found = list[SegmentPlan]((*self.newborn, *self._by_identifier))
         for stream in streams:
             index = self._by_stream.get(stream)
-            found.update((made.number, made) for made in (index.all if index is not None else ()))
+            found += index.all if index is not None else ()
         for name in traits:
-            found.update((made.number, made) for made in self._by_trait.get(name, ()))
-        return tuple(found[number] for number in sorted(found))
+            found += self._by_trait.get(name, ())
+        return _in_order(found)
+
+
+def _in_order(plans: Iterable[SegmentPlan]) -> Sequence[SegmentPlan]:
+    """Each once, in order of their numbers."""
+    found = {made.number: made for made in plans}
+    return [found[number] for number in sorted(found)]

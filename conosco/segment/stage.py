@@ -134,11 +134,10 @@ def close_all(work: Work, person: PersonRow, cause: Cause) -> list[MembershipRow
 
 
 def _because(made: SegmentPlan, view: View, cause: Cause, holding: bool) -> dict[str, Any]:
-    leaves = [leaf for leaf in made.plan.leaves if leaf.holds(view, cause.now) is holding]
     because: dict[str, Any] = {
         "cause": cause.kind,
         "message_ids": list(cause.message_ids),
-        "conditions": made.conditions(leaves),
+        "conditions": made.conditions(view, cause.now, holding),
     }
     if cause.backfill:
         because["backfill"] = True

@@ -89,6 +89,7 @@ def create_api(
             RecursionError: teller.on_too_deep,
             ValidationException: teller.on_invalid,
             HTTPException: teller.on_http,
+            UnicodeDecodeError: teller.on_no_text,
             Exception: teller.on_crash,
         },
         response_class=ExactResponse,

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import threading
 from typing import Final
 
 import uvicorn
@@ -18,7 +17,7 @@ from conosco.runtime.discover import destination_connectors
 from conosco.runtime.journal import Journal
 from conosco.runtime.office.desks import Desks
 from conosco.runtime.office.reading import Reading
-from conosco.runtime.process import settings_of_role
+from conosco.runtime.process import settings_of_role, watch_supervisor
 from conosco.runtime.settings import Settings
 from conosco.web.api import create_api
 from conosco.web.app import create_app
@@ -27,7 +26,6 @@ from conosco.web.tracking import Limits, SourceEntry, SourceTable, Tracking, Tra
 
 # How old the table of write keys may be: a new source works, and an archived one stops, within this time.
 SOURCES_FRESH_US: Final = 20_000
-PARENT_CHECK_S: Final = 1.0
 STOP_S: Final = 5
 
 
@@ -92,27 +90,13 @@ async def _serve(settings: Settings) -> None:
         timeout_graceful_shutdown=STOP_S,
     )
     server = uvicorn.Server(config)
-    _stop_with_parent(server)
+    watch_supervisor(settings.supervisor, lambda: os.kill(os.getpid(), signal.SIGTERM))
     journal.note("started", {"port": settings.port})
     await server.serve()
     await tracking.close()
     desks.close()
     log.close()
     journal.note("stopped", {})
-
-
-def _stop_with_parent(server: uvicorn.Server) -> None:
-    """Stop when the process that started this one is gone: nobody would stop it otherwise."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        pause = threading.Event()
-        while not pause.wait(PARENT_CHECK_S):
-            if os.getppid() != parent:
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 if __name__ == "__main__":

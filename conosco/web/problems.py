@@ -110,6 +110,10 @@ class ProblemTeller:
         """JSON nested deeper than any reader goes; nothing of ours recurses without a limit."""
         return self.answer(request, [Problem(code="unreadable_body")], 400)
 
+    def on_no_text(self, request: AnyRequest, _: UnicodeDecodeError) -> Response[ProblemAnswer]:
+        """A body whose bytes are no text; what is already stored has been checked, so nothing else is decoded here."""
+        return self.answer(request, [Problem(code="unreadable_body")], 400)
+
     def on_crash(self, request: AnyRequest, error: Exception) -> Response[ProblemAnswer]:
         """A defect of ours. The reader gets the request id; the journal gets the place, without any values."""
         frames = traceback.extract_tb(error.__traceback__)[-8:]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,6 @@ from conosco.engines.memory.state import MemoryState
 from conosco.govern.gate import Gate
 from conosco.model.command import LinkIdentifiers, ReplayQuarantined, RetractLink
 from conosco.model.delivery import Intent
-from conosco.model.event import Event, read_json
 from conosco.model.identifier import Identifier
 from conosco.model.outcome import Outcome
 from conosco.model.record import Draft, Envelope
@@ -29,10 +29,8 @@ from conosco.ports.tables import (
     OUTBOX,
     PERSONS,
     QUARANTINE,
-    TRAITS,
     MembershipRow,
     OutboxRow,
-    PersonRow,
     decode_row,
 )
 from conosco.ports.work import Work
@@ -41,6 +39,8 @@ from conosco.rules.catalogue import Catalogue
 from conosco.rules.compile import people
 from conosco.rules.parse import parse_where
 from conosco.rules.values import canonical_json
+from conosco.runtime import backfill
+from conosco.runtime.duplicates import Duplicates
 from conosco.runtime.replay import UpTo
 from conosco.runtime.role_warehouse import understanding
 from conosco.runtime.warehouse import WarehouseRole
@@ -114,6 +114,12 @@ class Installation:
             self.perform(act)
             self.settle()
 
+    def assert_outcomes(self) -> None:
+        """Every event of the history came to what its author meant, so that no comparison is one of nothing with nothing."""
+        told = self.outcomes()
+        for position, slot, sent in self.addresses:
+            assert told[position, slot][-1] == sent.expected, (position, slot, sent.body)
+
     def define(self, definition: dict[str, Any]) -> int:
         """Append a definition; returns its position."""
         self.definitions[definition["kind"], definition.get("key", "identity")] = definition
@@ -155,9 +161,7 @@ class Installation:
         """All open memberships; the indexes over them must agree."""
         numbers: dict[str, int] = decode_row(META, self.state.get_many(META, [("segment_numbers",)])[("segment_numbers",)]).value
         keys = {number: key for key, number in numbers.items()}
-        found = {
-            Stay(row.profile_id, row.segment, row.entered_at) for _, row in self.rows(MEMBERSHIPS) if row.exited_at is None
-        }
+        found = {Stay(row.profile_id, row.segment, row.entered_at) for _, row in self.rows(MEMBERSHIPS) if row.exited_at is None}
         held = {
             Stay(person.profile_id, keys[number], entered_at)
             for _, person in self.rows(PERSONS)
@@ -235,6 +239,20 @@ class Installation:
         }
 
 
+@contextmanager
+def cramped() -> Iterator[None]:
+    """Chunks, pages and runs so small that even a small world has many of them."""
+    init = Duplicates.__init__
+    sizes, defaults = (backfill.RECORDS_PER_CHUNK, backfill.PEOPLE_PER_CHUNK), init.__defaults__
+    backfill.RECORDS_PER_CHUNK, backfill.PEOPLE_PER_CHUNK = 3, 7  # type: ignore[misc]  # constants, but for this
+    init.__defaults__ = (24,)
+    try:
+        yield
+    finally:
+        backfill.RECORDS_PER_CHUNK, backfill.PEOPLE_PER_CHUNK = sizes  # type: ignore[misc]
+        init.__defaults__ = defaults
+
+
 def _claim(claim: Claim) -> msgspec.Struct:
     if claim.kind == "retract":
         return RetractLink(link_id=claim.link_id)
@@ -275,13 +293,15 @@ class Store:
 
 
 def replayed(
-    log: Log, position: int, state: State | None = None, events_per_batch: int = 1_000, step: Callable[[Worker], None] | None = None
+    log: Log,
+    position: int,
+    state: State | None = None,
+    events_per_batch: int = 1_000,
+    step: Callable[[Worker], None] | None = None,
 ) -> State:
     """A State derived anew from a log up to a position."""
     made = state or MemoryState()
-    worker = Worker(
-        UpTo(log, position), made, SECRET, Gate(GATE_SECRET), lambda: 0, lambda event, fields: None, events_per_batch
-    )
+    worker = Worker(UpTo(log, position), made, SECRET, Gate(GATE_SECRET), lambda: 0, lambda event, fields: None, events_per_batch)
     while worker.step():
         if step is not None:
             step(worker)

@@ -191,7 +191,7 @@ class _Author:
         self._told: list[Sent] = []
         self._links: list[str] = []
         self._at = START
-        self._count = 0
+        self._counts = dict.fromkeys(SOURCES, 0)
 
     def write(self, posts: int) -> list[Act]:
         random = self._random
@@ -217,7 +217,7 @@ class _Author:
     def _changed(self, definition: dict[str, Any]) -> dict[str, Any]:
         """Another version: a segment gets another condition or is archived, an attribute another aggregate."""
         random = self._random
-        attributes = {f"attribute_{number}": {} for number in range(4)}
+        attributes: dict[str, Any] = {f"attribute_{number}": {} for number in range(4)}
         if definition["kind"] == "attribute":
             return {**definition, "spec": random_attribute(random)}
         if definition["kind"] == "segment" and definition["key"] != "inner":
@@ -266,7 +266,7 @@ class _Author:
         return first._replace(body=body, expected="quarantined", reason="conflicting_duplicate")
 
     def _invalid(self, source_id: str) -> Sent:
-        message_id = self._message_id()
+        message_id = self._message_id(source_id)
         body, reason = self._random.choice(
             (
                 ('{"type":"track","event":"e"', "no_usable_identifier"),
@@ -283,7 +283,8 @@ class _Author:
         random = self._random
         person = random.choice(self._people)
         members: dict[str, str] = {}
-        kind, event, traits, properties = "track", random.choice((*EVENTS, *EVENTS[:2])), "{}", self._values()
+        kind, traits, properties = "track", "{}", self._values()
+        event: str | None = random.choice((*EVENTS, *EVENTS[:2]))
         luck = random.random()
         if luck < 0.45:
             members["anonymousId"] = random.choice(person.devices)
@@ -311,7 +312,7 @@ class _Author:
     def _sent(
         self, source_id: str, kind: str, event: str | None, members: dict[str, str], properties: str, traits: str, person: Person
     ) -> Sent:
-        message_id = self._message_id()
+        message_id = self._message_id(source_id)
         event_at, timestamp = self._time()
         spelled = {"type": kind, "messageId": message_id, **members}
         if event is not None:
@@ -328,10 +329,10 @@ class _Author:
             home = ("user_id", members["userId"])
         return Sent(body + "}", "applied", "applied", source_id, message_id, kind, event, home, event_at, properties, traits)
 
-    def _message_id(self) -> str:
-        self._count += 1
-        # Ids that sort differently as texts and as numbers.
-        return f"m{self._count * 7 % 5_000}"
+    def _message_id(self, source_id: str) -> str:
+        self._counts[source_id] += 1
+        # Ids that sort differently as texts and as numbers; two sources may give the same.
+        return f"m{self._counts[source_id] * 7 % 5_000}"
 
     def _values(self) -> str:
         random = self._random

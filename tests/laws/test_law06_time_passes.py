@@ -9,7 +9,22 @@ import pytest
 from conosco.ports.tables import COMPONENTS
 from tests.laws import oracle
 from tests.laws.harness import Installation
-from tests.laws.histories import DAY, HOUR, MINUTE, SECOND, START, Act, Claim, Define, Post, Sent, Wait, make_history, spell
+from tests.laws.histories import (
+    DAY,
+    HOUR,
+    MINUTE,
+    SECOND,
+    START,
+    Act,
+    Claim,
+    Define,
+    Post,
+    Sent,
+    Wait,
+    make_history,
+    segment,
+    spell,
+)
 from tests.laws.mutants.planting import survivors
 from tests.laws.mutants.time_passes import ARRIVAL_MUTANTS, MOMENT_MUTANTS
 
@@ -17,8 +32,28 @@ SEEDS = range(4)
 DEEP_SEEDS = range(100, 160)
 UNITS = {"d": DAY, "h": HOUR}
 # The moments that texts of the worlds spell: conditions on ages change their answer some time after them.
-MOMENTS = tuple(
-    START + offset for offset in (4 * DAY, 4 * DAY + 10 * HOUR, 7 * DAY + 10 * HOUR + 30 * MINUTE + 123_456)
+MOMENTS = tuple(START + offset for offset in (4 * DAY, 4 * DAY + 10 * HOUR, 7 * DAY + 10 * HOUR + 30 * MINUTE + 123_456))
+
+
+ORDERED = {"kind": "did", "event": "Order Completed"}
+# Segments in which time alone lets people in, and out again.
+PULSES = (
+    {"kind": "purpose", "key": "operations", "name": "o", "basis": "legitimate_interest", "id": "prp_1"},
+    {
+        "kind": "attribute",
+        "key": "age",
+        "name": "age",
+        "id": "atr_age",
+        "spec": {"language": 1, "aggregate": "days_since", "event": "Order Completed"},
+    },
+    segment("aged", {"language": 1, "where": {"kind": "attribute", "key": "age", "test": "between", "value": [2, 4]}}),
+    segment(
+        "pulse",
+        {
+            "language": 1,
+            "where": {"kind": "all", "of": [{**ORDERED, "within": "3d"}, {"kind": "not", "of": {**ORDERED, "within": "12h"}}]},
+        },
+    ),
 )
 
 
@@ -27,11 +62,15 @@ MOMENTS = tuple(
 
 def calm_acts(seed: int) -> list[Act]:
     """A history whose outcome is to be the same however it arrives: all that is sent is applied, or repeated to the letter."""
-    first: dict[str, str] = {}
+    first: dict[tuple[str, str], str] = {}
     acts: list[Act] = []
     for act in make_history(seed, is_calm=True):
         if isinstance(act, Post):
-            kept = tuple(sent for sent in act.sent if sent.expected != "quarantined" and first.setdefault(sent.message_id, sent.body) == sent.body)
+            kept = tuple(
+                sent
+                for sent in act.sent
+                if sent.expected != "quarantined" and first.setdefault((sent.source_id, sent.message_id), sent.body) == sent.body
+            )
             acts.append(act._replace(sent=kept))
         else:
             acts.append(act)
@@ -59,13 +98,25 @@ def result(acts: list[Act]) -> dict[str, Any]:
     """What is to be the same."""
     installation = Installation()
     installation.perform_all(acts)
-    members = {member.number: (member.namespace, member.value) for _, row in installation.rows(COMPONENTS) for member in row.members}
+    assert installation.counters()["applied"] >= 200
+    members = {
+        member.number: (member.namespace, member.value) for _, row in installation.rows(COMPONENTS) for member in row.members
+    }
     links = {
-        (members[link.left], members[link.right], link.kind, link.first_seen_at, link.evidence, link.refused_by, link.retracted_position is None)
+        (
+            members[link.left],
+            members[link.right],
+            link.kind,
+            link.first_seen_at,
+            link.evidence,
+            link.refused_by,
+            link.retracted_position is None,
+        )
         for _, row in installation.rows(COMPONENTS)
         for link in row.links
     }
     return {
+        "counters": installation.counters(),
         "links": links,
         "profiles": installation.profiles(),
         "first seen": installation.first_seen(),
@@ -91,7 +142,7 @@ def test_arrival_does_not_matter(seed: int) -> None:
 
 def punctual_acts(seed: int) -> list[Act]:
     """Every event arrives when it happens, and every person is known by one identifier, so that nobody's past changes."""
-    acts: list[Act] = []
+    acts: list[Act] = [Define(START, definition) for definition in PULSES]
     happened: dict[int, list[Sent]] = {}
     for act in make_history(seed, posts=32, is_calm=True):
         if isinstance(act, Define):
@@ -99,7 +150,12 @@ def punctual_acts(seed: int) -> list[Act]:
         elif isinstance(act, Post):
             for sent in act.sent:
                 if sent.expected == "applied" and sent.home[0] == "user_id" and sent.type != "alias" and sent.event_at >= START:
-                    body = {"type": sent.type, "messageId": sent.message_id, "userId": sent.home[1], "timestamp": spell(sent.event_at)}
+                    body = {
+                        "type": sent.type,
+                        "messageId": sent.message_id,
+                        "userId": sent.home[1],
+                        "timestamp": spell(sent.event_at),
+                    }
                     if sent.event is not None:
                         body["event"] = sent.event
                     raw = json.dumps(body)[:-1] + f',"properties":{sent.properties},"traits":{sent.traits}}}'
@@ -154,9 +210,10 @@ def check_moments(seed: int, down: bool = False) -> None:
             told.setdefault((row.profile_id, row.segment), []).append((row.entered_at, row.exited_at))
     random = Random(seed)
     moved = 0
-    for key in random.sample(sorted(case.segments), 6):
+    for key in ("aged", "pulse", *random.sample(sorted(case.segments), 5)):
         where = case.segments[key]["where"]
-        texts = json.dumps([where, case.segments["inner"], case.attributes])
+        texts = json.dumps([where, case.segments["inner"]])
+        texts += json.dumps([spec for name, spec in case.attributes.items() if f'"{name}"' in texts])
         for profile_id in sorted(case.everyone()):
             home = next(name for name, owner in case.profiles.items() if owner == profile_id)
             own = case._replace(

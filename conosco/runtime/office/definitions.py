@@ -9,6 +9,7 @@ import msgspec
 
 from conosco.model.answer import Page, Written
 from conosco.model.definition import (
+    KEY,
     Attribute,
     Definition,
     DefinitionKind,
@@ -108,6 +109,8 @@ class DefinitionsDesk:
         """Refuse what is wrong in it, all of it at once."""
         configuration = self._reading.configuration()
         problems: list[Problem] = []
+        if not KEY.match(made.key):
+            problems.append(Problem(code="bad_key", params={"key": made.key[:100]}, pointer="/key"))
         match made:
             case Segment():
                 problems += _unknown_purposes(configuration, (made.purpose,), "/purpose")

@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Final
 
 from conosco.runtime.asking import Asking
 from conosco.runtime.bootstrap import Folder, clock, open_control, open_keys, open_log, open_state
@@ -16,6 +18,8 @@ from conosco.runtime.office.reading import Reading
 from conosco.runtime.office.segments import SegmentsDesk
 from conosco.runtime.sender import Connector
 from conosco.runtime.settings import Settings
+
+PROBE_BYTES: Final = 65_536
 
 
 class Desks:
@@ -42,17 +46,18 @@ class Desks:
 
 
 def probe(folder: Path) -> Callable[[], bool]:
-    """A real durable write in the data folder: a full or read-only disk must turn readiness off, not wait for a request."""
-    path = folder / "probe"
+    """A real durable write in the data folder: a full or read-only disk must turn readiness off, not wait for a request.
+
+    Each write goes to a new file: writing over an old one needs no room, so a full disk would not be seen.
+    """
 
     def writes() -> bool:
         try:
-            with path.open("wb") as file:
-                file.write(b"ready")
-                file.flush()
+            with TemporaryFile(dir=folder, prefix="probe-", buffering=0) as file:
+                written = file.write(bytes(PROBE_BYTES))
                 os.fsync(file.fileno())
+                return written == PROBE_BYTES
         except OSError:
             return False
-        return True
 
     return writes

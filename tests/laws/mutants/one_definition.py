@@ -9,13 +9,18 @@ from conosco.segment.stage import evaluate
 from tests.laws.mutants.planting import Mutant
 
 MUTANTS = (
-    Mutant("a window includes its beginning", count_at, "bisect_right(rows.times, now - within)", "bisect_right(rows.times, now - within - 1)"),
+    Mutant(
+        "a window includes its beginning",
+        count_at,
+        "bisect_right(rows.times, now - within)",
+        "bisect_right(rows.times, now - within - 1)",
+    ),
     Mutant("only one cell is asked", fold_rows, "for cell in cells if", "for cell in cells[:1] if"),
     Mutant("the last value is the one that came last", attribute_value, "max(carrying)[3]", "carrying[0][3]"),
     Mutant("those known only from events ahead are asked", evaluate, "is_born and", "True and"),
     Mutant("who parted keeps what was inherited", evaluate, "not is_afresh and held", "held"),
     Mutant("nobody is asked on appearing", SegmentPlans.first, "(*self.newborn, *self._by_identifier)", "self._by_identifier"),
-    Mutant("others' regrouping hides the event's own person", evaluate_segments, "any(made.number == subject.person for made in subject.regrouped)", "subject.regrouped"),
+    Mutant("others' regrouping hides the event's own person", evaluate_segments, "if subject.person in settled:", "if settled:"),
     Mutant("history is not folded for new streams", Backfill.run, "if self._new:", "if False:"),
     Mutant("a new condition asks nobody", Backfill.run, "if changed or gone:", "if False:"),
 )

@@ -43,7 +43,10 @@ def _is_killed(mutant: Mutant, check: Callable[[int], None], seed: int) -> bool:
     with planted(mutant):
         try:
             check(seed)
-        except AssertionError:
+        except NameError:
+            # The fault itself is misspelled.
+            raise
+        except Exception:  # noqa: BLE001  # whatever the fault makes the product do, the check does not pass
             return True
     return False
 
@@ -53,6 +56,4 @@ def _faulty_code(function: FunctionType, mutant: Mutant) -> CodeType:
     if source.count(mutant.fragment) != 1:
         raise ValueError(f"{mutant.name}: the fragment occurs {source.count(mutant.fragment)} times in {function.__qualname__}")
     module = compile(source.replace(mutant.fragment, mutant.fault), f"<{mutant.name}>", "exec")
-    return next(
-        code for code in module.co_consts if isinstance(code, CodeType) and code.co_name == function.__name__
-    )
+    return next(code for code in module.co_consts if isinstance(code, CodeType) and code.co_name == function.__name__)
