@@ -19,7 +19,7 @@ from conosco.engines.sqlite.state import SqliteState
 from conosco.govern.gate import Gate
 from conosco.model.definition import Destination, Identity, Purpose, Segment, Source
 from conosco.model.record import Draft, Envelope
-from conosco.ports.tables import CELLS, FEED, TABLES
+from conosco.ports.tables import CELLS, FEED
 from conosco.runtime.worker import Worker
 
 START = 1_750_000_000_000_000

@@ -4,6 +4,8 @@ import asyncio
 import threading
 from threading import Event as Signal
 
+from uvloop import new_event_loop
+
 from conosco.connectors.outbound import Outbound
 from conosco.model.definition import Destination, read_definition
 from conosco.ports.state import State
@@ -19,7 +21,8 @@ from conosco.runtime.settings import Settings
 def run_sender(settings: Settings) -> None:
     """Send what the outbox holds until told to stop."""
     stop = stop_signal(settings.supervisor)
-    asyncio.run(_send(settings, stop))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_send(settings, stop))
 
 
 async def _send(settings: Settings, stop: Signal) -> None:

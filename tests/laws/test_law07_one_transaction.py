@@ -83,8 +83,8 @@ def worker_over(installation: Installation, state: Any, position: int) -> Worker
 def check(seed: int) -> None:
     """Every kill, and every full disk."""
     with cramped():
-        check_kills(seed)
         check_trouble(seed)
+        check_kills(seed)
 
 
 def check_kills(seed: int) -> None:
