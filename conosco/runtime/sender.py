@@ -60,8 +60,8 @@ class BackOff(msgspec.Struct, frozen=True, kw_only=True):
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How much at once and how often: counts of deliveries and rows; seconds, or microseconds where said."""
 
-    in_flight_max: int = 32
-    in_flight_per_destination_max: int = 8
+    in_flight_max: int = 128
+    in_flight_per_destination_max: int = 32
     queued_per_destination_max: int = 1_000
     unlogged_max: int = 1_024
     unapplied_max: int = 50_000

@@ -58,7 +58,7 @@ def _build(root: Path, files: dict[str, str]) -> None:
         copy = root / package.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.touch()
-    for module in ("runtime/bootstrap.py", "runtime/discover.py"):
+    for module in ("runtime/bootstrap.py", "runtime/bootstrap_warehouse.py", "runtime/discover.py"):
         (root / "conosco" / module).touch()
     for name, text in files.items():
         path = root / "conosco" / name

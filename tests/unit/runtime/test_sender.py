@@ -363,14 +363,15 @@ def test_a_destination_that_keeps_failing_gets_one_attempt_at_a_time() -> None:
     async def scene(house: House) -> None:
         async with receiving(failing) as receiver:
             house.destination("crm", receiver)
-            house.decide(60)
+            house.decide(3 * PACE.in_flight_per_destination_max)
             slow = BackOff(base_us=HOUR, cap_us=HOUR)
             async with house.sending(back_off=slow):
-                await house.until(lambda: len(house.attempts()) >= 40)
+                await house.until(lambda: len(house.attempts()) >= 2.5 * PACE.in_flight_per_destination_max)
 
     play(scene)
     assert max(most) <= PACE.in_flight_per_destination_max
-    assert max(most[25:]) == 1
+    # The first wave was under way before anything was known of the destination.
+    assert max(most[2 * PACE.in_flight_per_destination_max :]) == 1
 
 
 def test_the_stop_list_and_other_senders_leases_hold_a_delivery_back() -> None:
