@@ -20,7 +20,7 @@ from conosco.runtime.configuration import load, meta
 from conosco.runtime.duplicates import Duplicates
 from conosco.runtime.micro_batch import Address, MicroBatch, StageFailed
 
-EVENTS_PER_BATCH: Final = 1_000
+EVENTS_PER_BATCH: Final = 2_000
 RECORDS_PER_READ: Final = 200
 BYTES_PER_READ: Final = 8_000_000
 TRIES: Final = 3
@@ -50,6 +50,8 @@ class Worker:
         self._note = note
         self._events_per_batch = events_per_batch
         self._position, epoch = state.offset()
+        # Records that follow, read already; dropped when anything fails, for then they are read again.
+        self._ahead: list[Record] = []
         self._epoch = epoch + 1
         self._configuration = load(state)
         self._duplicates = Duplicates(state, secret)
@@ -85,15 +87,20 @@ class Worker:
 
     def step(self) -> bool:
         """Apply what the log has, at most one micro-batch; False if there is nothing new."""
-        if self._log.head().position <= self._position:
-            return False
-        records = self._log.read(self._position, RECORDS_PER_READ, BYTES_PER_READ)
-        if not records:
-            return False
+        if not self._ahead:
+            if self._log.head().position <= self._position:
+                return False
+            self._ahead = self._log.read(self._position, RECORDS_PER_READ, BYTES_PER_READ)
+            if not self._ahead:
+                return False
+        records, self._ahead = self._ahead, []
         if records[0].kind == "definition":
             self._apply_definition(records[0])
-            return True
-        self._apply_batch(self._cut(records))
+            self._ahead = records[1:]
+        else:
+            batch = self._cut(records)
+            self._apply_batch(batch)
+            self._ahead = records[len(batch) :]
         return True
 
     def _cut(self, records: Sequence[Record]) -> list[Record]:
@@ -104,7 +111,7 @@ class Worker:
             if record.kind == "definition" or (batch and events >= self._events_per_batch):
                 break
             batch.append(record)
-            events += len(record.slices)
+            events += max(0, len(record.slices) - 1)
         return batch
 
     def _apply_batch(self, records: list[Record]) -> None:
