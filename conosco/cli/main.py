@@ -1,5 +1,7 @@
 """The command `conosco`: one file per subcommand, put together here."""
 
+import os
+
 import typer
 
 from conosco.cli.demo import demo
@@ -19,7 +21,8 @@ app.command()(replay)
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point. Whatever this process and those that it starts write is readable by its owner only."""
+    os.umask(0o077)
     app()
 
 

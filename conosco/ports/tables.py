@@ -150,6 +150,10 @@ class CellRow(Row):
     streams: dict[int, list[Any]] = {}
     # Events that lie up to five minutes ahead: (event_at, position, slot), applied when their time comes.
     pending: list[tuple[int, int, int]] = []
+    # Whether there is a traits row for the cell, and what it says now of traits that conditions read: name -> (event_at of
+    # the newest observation, priority and event_at of the winning one, its value). Only short values are repeated here.
+    is_described: bool = False
+    told: dict[str, tuple[int, int, int, bytes]] = {}
 
 
 class TraitRow(Row):

@@ -16,6 +16,8 @@ OBSERVATIONS_KEPT: Final = 16
 # Rows of one stream in one cell before those outside every window are folded into its base, and how many stay.
 ROWS_MOST: Final = 2_048
 ROWS_KEPT: Final = 1_024
+# Values up to this length are repeated beside the streams, where conditions find them without reading traits.
+TOLD_BYTES_MAX: Final = 64
 SLOT_BITS: Final = 16
 NO_ROWS: Final = Rows((), (), ())
 
@@ -104,6 +106,16 @@ def _least_needed(kept: Sequence[tuple[int, str, str, int, bytes]]) -> int:
     """The first that says what its neighbours of the same priority say; the least of all if there is none."""
     told = [(entry[3], entry[4]) for entry in kept]
     return next((place for place in range(1, len(told) - 1) if told[place - 1] == told[place] == told[place + 1]), 0)
+
+
+def tell(cell: CellRow, row: TraitRow, name: str) -> None:
+    """Repeat in the cell what its traits row says of a trait; a long value is left to that row."""
+    kept = row.traits[name]
+    event_at, _, _, priority, value = max(kept, key=lambda entry: (entry[3], *entry[:3]))
+    if len(value) <= TOLD_BYTES_MAX:
+        cell.told[name] = (max(entry[0] for entry in kept), priority, event_at, value)
+    else:
+        cell.told.pop(name, None)
 
 
 def fold_observations(rows: Sequence[TraitRow], name: str) -> list[Observation]:

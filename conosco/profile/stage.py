@@ -10,7 +10,7 @@ from conosco.model.event import Event
 from conosco.model.identifier import Identifier
 from conosco.ports.tables import CELLS, MEMBERS, PERSONS, PROFILES, TIMERS, TRAITS, CellRow, PersonRow, ProfileRow, TraitRow
 from conosco.ports.work import Work
-from conosco.profile.cells import address_of, fold_observations, insert_row, observe
+from conosco.profile.cells import address_of, fold_observations, insert_row, observe, tell
 from conosco.profile.view import born_at
 from conosco.rules.evaluate import Extra, Observation
 from conosco.rules.streams import StreamPlan, value_of
@@ -75,22 +75,28 @@ _TRAITS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def observe_traits(work: Work, key: tuple[int, int], event: Event, traits_read: Container[str]) -> tuple[str, ...]:
-    """Keep the traits that an identify event carries, each with its provenance.
+    """Keep the traits that an identify event carries, each with its provenance; the cell repeats those of ``traits_read``.
 
     Returns those of ``traits_read`` of which the person's value may have changed, now or at any moment before.
     """
     row = work.get(TRAITS, key) or TraitRow()
+    cell = work.get(CELLS, key) or CellRow()
     changed: list[str] = []
     is_new = False
     for name, value in _TRAITS.decode(event.traits).items():
         seen = Observation(event.source_priority, event.event_at, event.source_id, event.message_id, bytes(value))
-        tells = name in traits_read and not _only_repeats(work, key, row, name, seen)
+        is_read = name in traits_read
+        says_more = is_read and not _only_repeats(work, key, row, name, seen)
         if observe(row, name, seen):
             is_new = True
-            if tells:
+            if is_read:
+                tell(cell, row, name)
+            if says_more:
                 changed.append(name)
     if is_new:
+        cell.is_described = True
         work.put(TRAITS, key, row)
+        work.put(CELLS, key, cell)
     return tuple(changed)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from conosco.ports.tables import CELLS, TRAITS, CellRow, PersonRow, TraitRow
 from conosco.ports.work import Work
 from conosco.profile.cells import fold_observations, fold_rows
-from conosco.rules.evaluate import Observation, Rows
+from conosco.rules.evaluate import Observation, Rows, winning_value
 
 
 class PersonView:
@@ -34,10 +34,20 @@ class PersonView:
         """The kept rows of a stream, over all cells."""
         found = self._rows.get(stream)
         if found is None:
-            if self._cells is None:
-                self._cells = self._load_cells()
-            found = self._rows[stream] = fold_rows(self._cells, stream)
+            found = self._rows[stream] = fold_rows(self._cells or self._load_cells(), stream)
         return found
+
+    def trait(self, name: str, at: int) -> bytes | None:
+        """The winning value of a trait at a moment. What the cells repeat of it mostly suffices; else the traits are read."""
+        best: tuple[int, int, int, bytes] | None = None
+        for cell in self._cells or self._load_cells():
+            if cell.is_described:
+                told = cell.told.get(name)
+                if told is None or told[0] > at or (best is not None and told[1:3] == best[1:3]):
+                    return winning_value(self.observations(name), at)
+                if best is None or told[1:3] > best[1:3]:
+                    best = told
+        return None if best is None else best[3]
 
     def observations(self, name: str) -> Sequence[Observation]:
         """The kept observations of a trait, over all cells."""
@@ -58,7 +68,8 @@ class PersonView:
         keys = [(self.number, cell) for cell in self.person.cells]
         if len(keys) > 1:
             self.work.prefetch(CELLS, keys)
-        return [row for key in keys if (row := self.work.get(CELLS, key)) is not None]
+        self._cells = [row for key in keys if (row := self.work.get(CELLS, key)) is not None]
+        return self._cells
 
 
 def born_at(person: PersonRow) -> int:

@@ -63,10 +63,17 @@ class Observation(NamedTuple):
     value: bytes
 
 
+def winning_value(observations: Iterable[Observation], at: int) -> bytes | None:
+    """The value of the observation that wins among those up to a moment; None if there are none."""
+    known = [seen for seen in observations if seen.event_at <= at]
+    return max(known).value if known else None
+
+
 class View(Protocol):
     """A person as conditions see it; streams go by their numbers.
 
-    ``born_at`` is the earliest moment at which anything is known of the person.
+    ``born_at`` is the earliest moment at which anything is known of the person, ``trait`` the value (JSON) of the
+    observation that wins among those up to a moment.
     """
 
     @property
@@ -75,6 +82,8 @@ class View(Protocol):
     def rows(self, stream: int) -> Rows: ...
 
     def observations(self, name: str) -> Sequence[Observation]: ...
+
+    def trait(self, name: str, at: int) -> bytes | None: ...
 
     def identifiers(self) -> Sequence[tuple[str, str, int]]: ...
 
@@ -345,10 +354,8 @@ def _trait(leaf: TraitTest) -> LeafPlan:
     passes = compile_test(leaf.test)
 
     def holds(view: View, now: int) -> bool:
-        known = [seen for seen in view.observations(name) if seen.event_at <= now]
-        if not known:
-            return False
-        return any(passes(value, now) for value in at_path(read_json(max(known).value), path))
+        raw = view.trait(name, now)
+        return raw is not None and any(passes(value, now) for value in at_path(read_json(raw), path))
 
     def changes(view: View) -> Iterable[int]:
         for seen in view.observations(name):

@@ -22,7 +22,13 @@ class StreamPlan(NamedTuple):
 
     def takes(self, properties: Any, now: int) -> bool:
         """Whether an event of the right type and name passes the filters."""
-        return all(any(passes(value, now) for value in at_path(properties, path)) for path, passes in self.filters)
+        for path, passes in self.filters:
+            for value in at_path(properties, path):
+                if passes(value, now):
+                    break
+            else:
+                return False
+        return True
 
 
 class Streams:

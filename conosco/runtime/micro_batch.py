@@ -1,6 +1,6 @@
 """A micro-batch: records of the log applied one event at a time to one Work, to be committed in one transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from heapq import heapify, heappop
 from time import perf_counter_ns
@@ -77,6 +77,7 @@ class MicroBatch:
     def __init__(
         self,
         state: State,
+        work: Work,
         log: Log,
         duplicates: Duplicates,
         configuration: Configuration,
@@ -86,7 +87,7 @@ class MicroBatch:
         step_ns: dict[str, int],
     ) -> None:
         self._state = state
-        self._work = Work(state)
+        self._work = work
         self._duplicates = duplicates
         self._around = Surroundings(self._work, log, duplicates, configuration, secret, Ordinals(), gate)
         self._poisoned = poisoned
@@ -99,7 +100,6 @@ class MicroBatch:
     def run(self, records: Sequence[Record]) -> None:
         """Apply records, firing the timers that fall due before and between them."""
         self._around.records = {record.position: record for record in records}
-        self._duplicates.start_over()
         self._prefetch(records)
         self._fetch_timers(records[-1].logged_at)
         for record in records:
@@ -144,24 +144,23 @@ class MicroBatch:
         work.prefetch(IDENTIFIERS, more)
 
     def _prefetch_people(self, events: Sequence[Event]) -> None:
-        work, configuration = self._work, self._around.configuration
-        counted: set[Key] = set()
+        work, candidates = self._work, self._around.configuration.streams.candidates
+        people: set[Key] = set()
         described: set[Key] = set()
         for event in events:
             home = work.get(IDENTIFIERS, event.identifiers[0])
             if home is None or not home.person:
                 continue
             if event.type == "identify":
-                described.add((home.person,))
-            if configuration.streams.candidates(event):
-                counted.add((home.person,))
-        work.prefetch(PERSONS, counted | described)
+                described.add((home.person, home.number))
+                people.add((home.person,))
+            elif candidates(event):
+                people.add((home.person,))
+        work.prefetch(PERSONS, people)
         # All cells of these people: conditions are asked of the whole person, not of the home cell alone.
-        work.prefetch(CELLS, self._cells_of(counted))
-        work.prefetch(TRAITS, self._cells_of(described))
-
-    def _cells_of(self, people: Iterable[Key]) -> list[Key]:
-        return [(key[0], cell) for key in people if (row := self._work.get(PERSONS, key)) is not None for cell in row.cells]
+        cells = [(key[0], cell) for key in people if (row := work.get(PERSONS, key)) is not None for cell in row.cells]
+        work.prefetch(CELLS, cells)
+        work.prefetch(TRAITS, described)
 
     def _understand(self, record: Record) -> list[Event | Rejected]:
         source = self._around.configuration.definitions_by_id.get(record.source_id)

@@ -79,6 +79,10 @@ class _Nobody:
         """No traits."""
         return ()
 
+    def trait(self, name: str, at: int) -> bytes | None:
+        """No trait."""
+        return None
+
     def identifiers(self) -> Sequence[tuple[str, str, int]]:
         """No identifiers."""
         return ()

@@ -90,6 +90,7 @@ async def _serve(settings: Settings) -> None:
         timeout_graceful_shutdown=STOP_S,
     )
     server = uvicorn.Server(config)
+    _stop_by_signal(server)
     watch_supervisor(settings.supervisor, lambda: os.kill(os.getpid(), signal.SIGTERM))
     journal.note("started", {"port": settings.port})
     await server.serve()
@@ -97,6 +98,16 @@ async def _serve(settings: Settings) -> None:
     desks.close()
     log.close()
     journal.note("stopped", {})
+
+
+def _stop_by_signal(server: uvicorn.Server) -> None:
+    """Stop when told to. The server takes the signals while it serves and raises them again after: there is work left then."""
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """An installation without processes: a log, a State and a worker, driven by histories, and questions about what came of them."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from conosco.activate.stage import read_intent
-from conosco.engines.duckdb.warehouse import DuckWarehouse
 from conosco.engines.memory.log import MemoryLog
 from conosco.engines.memory.state import MemoryState
 from conosco.govern.gate import Gate
@@ -35,15 +33,8 @@ from conosco.ports.tables import (
 )
 from conosco.ports.work import Work
 from conosco.profile.view import PersonView
-from conosco.rules.catalogue import Catalogue
-from conosco.rules.compile import people
-from conosco.rules.parse import parse_where
-from conosco.rules.values import canonical_json
 from conosco.runtime import backfill
 from conosco.runtime.duplicates import Duplicates
-from conosco.runtime.replay import UpTo
-from conosco.runtime.role_warehouse import understanding
-from conosco.runtime.warehouse import WarehouseRole
 from conosco.runtime.worker import Worker
 from tests.laws import oracle
 from tests.laws.histories import SOURCES, START, Act, Claim, Define, Mend, Post, Sent, Wait
@@ -257,52 +248,3 @@ def _claim(claim: Claim) -> msgspec.Struct:
     if claim.kind == "retract":
         return RetractLink(link_id=claim.link_id)
     return LinkIdentifiers(link_id=claim.link_id, kind=claim.kind, left=Identifier(*claim.left), right=Identifier(*claim.right))
-
-
-class Store:
-    """A warehouse in memory, filled from an installation's change feed by the product's own warehouse role."""
-
-    def __init__(self, installation: Installation, folder: Path) -> None:
-        self.warehouse = DuckWarehouse(None)
-        self._role = WarehouseRole(
-            log=installation.log,
-            state=installation.state,
-            warehouse=self.warehouse,
-            understand=understanding(installation.state),
-            canonical_json=canonical_json,
-            socket_path=folder / "socket",
-        )
-
-    def fill(self) -> None:
-        """Append all that the feed holds."""
-        while self._role.step():
-            pass
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """The rows of a question."""
-        return self.warehouse.query(sql, (), max_rows=1_000_000, timeout_s=60, trusted=True).rows
-
-    def people(self, spec: Any, catalogue: Catalogue, true_at: int, known_at: int) -> set[str]:
-        """Everyone who satisfies a condition by SQL."""
-        select = people(parse_where(spec, catalogue), true_at=true_at, known_at=known_at)
-        return {row[0] for row in self.rows(select.sql(dialect="duckdb"))}
-
-    def close(self) -> None:
-        """Release the engine."""
-        self.warehouse.close()
-
-
-def replayed(
-    log: Log,
-    position: int,
-    state: State | None = None,
-    events_per_batch: int = 1_000,
-    step: Callable[[Worker], None] | None = None,
-) -> State:
-    """A State derived anew from a log up to a position."""
-    made = state or MemoryState()
-    worker = Worker(UpTo(log, position), made, SECRET, Gate(GATE_SECRET), lambda: 0, lambda event, fields: None, events_per_batch)
-    while worker.step():
-        if step is not None:
-            step(worker)
-    return made

@@ -68,6 +68,16 @@ def contents(state: State) -> dict[str, Any]:
     return {**found, "offset": state.offset()[0]}
 
 
+def copy_of(state: State) -> MemoryState:
+    """Another State with the same rows."""
+    copied = MemoryState()
+    copied.begin(1)
+    for table in TABLES:
+        copied.put_many(table, dict(scan_all(state, table)))
+    copied.commit(state.offset()[0])
+    return copied
+
+
 def is_whole(state: State) -> bool:
     """The feed has no gap, and its last number is the one that is noted."""
     numbers = [key[0] for key, _ in scan_all(state, FEED)]
@@ -102,12 +112,13 @@ def check_kills(seed: int) -> None:
     end = installation.log.head().position
     assert isinstance(installation.state, MemoryState)
 
+    begun = MemoryState()
+    first = worker_over(installation, begun, start)
+    while first.step():
+        pass
+
     def fresh() -> MemoryState:
-        state = MemoryState()
-        worker = worker_over(installation, state, start)
-        while worker.step():
-            pass
-        return state
+        return copy_of(begun)
 
     whole = fresh()
     before = contents(whole)

@@ -83,7 +83,7 @@ class Installation:
                 cwd=self._said.parent,
                 start_new_session=True,
             )
-        until(lambda: self._is_ready(), "the server says that it is ready", patience_s)
+        until(self._is_ready, "the server says that it is ready", patience_s)
 
     def _is_ready(self) -> bool:
         assert self._process is not None

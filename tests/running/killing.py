@@ -38,7 +38,10 @@ _CALL = re.compile(r"^(\d+) +(\w+)\(", re.MULTILINE)
 
 def _can_trace() -> bool:
     strace = shutil.which("strace")
-    return strace is not None and not subprocess.run([strace, "-o", "/dev/null", "true"], check=False, capture_output=True).returncode
+    return (
+        strace is not None
+        and not subprocess.run([strace, "-o", "/dev/null", "true"], check=False, capture_output=True).returncode
+    )
 
 
 CAN_TRACE = _can_trace()

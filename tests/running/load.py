@@ -30,9 +30,7 @@ def define(installation: Installation, sink_url: str) -> None:
     """Make the definitions that the load sets in motion: segments, a computed trait and a webhook for every transition."""
     for segment in SEGMENTS:
         spec = {"language": 1, "where": segment["where"]}
-        installation.post(
-            "/api/segments", {"key": segment["key"], "name": segment["key"], "purpose": "operations", "spec": spec}
-        )
+        installation.post("/api/segments", {"key": segment["key"], "name": segment["key"], "purpose": "operations", "spec": spec})
     installation.post("/api/attributes", ORDERS)
     installation.post("/api/destinations", webhook("sink", sink_url))
 

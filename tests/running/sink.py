@@ -29,7 +29,7 @@ class Sink:
         class Door(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:  # noqa: N802  # the library calls it so
+            def do_POST(self) -> None:  # the library calls it so
                 body = self.rfile.read(int(self.headers.get("content-length", "0")))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 status = sink._take(headers, body)

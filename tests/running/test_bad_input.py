@@ -208,7 +208,7 @@ HOSTILE = {
     "SQL": "'; DROP TABLE events; --",
     "SQL comment": "/* x */ union select * from store.events --",
     "template": "{{7*7}}${7*7}<%= 7*7 %>#{7*7}{% raw %}",
-    "formula": "=HYPERLINK(\"http://example.org\",\"x\")",
+    "formula": '=HYPERLINK("http://example.org","x")',
     "formula with a sign": "+1+cmd|' /C calc'!A0",
     "script": "<script>alert(1)</script><img src=x onerror=alert(1)>",
     "controls": "\x01\x08\x1b[2J\x7f\r\nSet-Cookie: a=b",
@@ -229,9 +229,15 @@ def test_hostile_text_is_kept_as_it_is_everywhere(installation: Installation, ca
     user = f"u {text}"
     message_id = f"m-{next(NUMBERS)} {text}"[:255]
     name = f"e {text}"[:255]
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "identify", "userId": user, "messageId": message_id[:250] + "/1", "traits": {text: text, "list": [text]}},
-        {"type": "track", "event": name, "userId": user, "messageId": message_id[:250] + "/2", "properties": {text: {text: text}}},
+        {
+            "type": "track",
+            "event": name,
+            "userId": user,
+            "messageId": message_id[:250] + "/2",
+            "properties": {text: {text: text}},
+        },
     ]
     answer = installation.track(batch(*events))
     assert [each["status"] for each in answer.json()["events"]] == ["stored", "stored"], answer
@@ -312,14 +318,14 @@ def test_the_far_future_is_clamped_too(installation: Installation, sent: str) ->
 
 def check_clamped(installation: Installation, message_id: str, sent: str) -> None:
     assert outcome_of(installation, message_id) == [["applied", "applied"]]
-    found = installation.sql(
-        "select event_at = logged_at, epoch_ms(original_at) from events where message_id = ?", message_id
-    )
+    found = installation.sql("select event_at = logged_at, epoch_ms(original_at) from events where message_id = ?", message_id)
     expected = round(datetime.fromisoformat(sent).timestamp() * 1_000)
     assert found == [[True, expected]]
 
 
-@pytest.mark.parametrize("sent", ["2001-01-01T00:00:00.000Z", "1970-01-01T00:00:00.000Z", "1900-05-05T00:00:00.000Z", "0001-01-01T00:00:00.000Z"])
+@pytest.mark.parametrize(
+    "sent", ["2001-01-01T00:00:00.000Z", "1970-01-01T00:00:00.000Z", "1900-05-05T00:00:00.000Z", "0001-01-01T00:00:00.000Z"]
+)
 def test_the_past_is_history_and_enters_no_destination(installation: Installation, sent: str) -> None:
     event = track(timestamp=sent, userId=f"ancient-{sent[:4]}")
     assert installation.track(batch(event)).json()["success"]
@@ -335,7 +341,9 @@ def test_a_client_whose_clock_is_wrong_is_corrected(installation: Installation) 
     body = json.dumps({"batch": [event], "sentAt": spelled(wrong)}).encode()
     assert installation.track(body).json()["success"]
     installation.settled()
-    behind = installation.sql("select epoch_ms(received_at) - epoch_ms(event_at) from events where message_id = ?", event["messageId"])
+    behind = installation.sql(
+        "select epoch_ms(received_at) - epoch_ms(event_at) from events where message_id = ?", event["messageId"]
+    )
     assert 55_000 <= behind[0][0] <= 65_000
 
 
@@ -357,7 +365,13 @@ MANAGED: dict[str, tuple[str, str, Any, int, str]] = {
         "",
     ),
     "a hostile key": ("POST", "/api/purposes", {"key": "'; drop", "name": "A", "basis": "consent"}, 422, "bad_key"),
-    "a bottomless condition": ("POST", "/api/segments/preview", DEEP_CONDITION % (NOT * 3_000, b"}" * 3_000), 400, "unreadable_body"),
+    "a bottomless condition": (
+        "POST",
+        "/api/segments/preview",
+        DEEP_CONDITION % (NOT * 3_000, b"}" * 3_000),
+        400,
+        "unreadable_body",
+    ),
     "a deep condition": ("POST", "/api/segments/preview", DEEP_CONDITION % (NOT * 300, b"}" * 300), 422, ""),
     "an endless number": ("POST", "/api/sql", b'{"sql":"select 1","params":[1e999]}', 400, "unreadable_body"),
     "writing by SQL": ("POST", "/api/sql", {"sql": "delete from events"}, 422, ""),

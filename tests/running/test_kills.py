@@ -236,7 +236,9 @@ def check_webhooks(battered: Battered) -> None:
     assert max(map(len, ids.values())) == 1
     assert {row[0] for row in battered.rows("delivery_id", "deliveries", "delivery_id")} == set(told) == delivered
     assert all(state == ["delivered"] for state in installation.sql("select distinct state from deliveries"))
-    stays = battered.rows("segment, profile_id, entered_at, exited_at", "memberships", "profile_id, position, segment, entered_at")
+    stays = battered.rows(
+        "segment, profile_id, entered_at, exited_at", "memberships", "profile_id, position, segment, entered_at"
+    )
     happened = {("segment.entered", segment, profile_id, entered_at) for segment, profile_id, entered_at, _ in stays}
     happened |= {("segment.exited", segment, profile_id, exited_at) for segment, profile_id, _, exited_at in stays if exited_at}
     assert set(transitions) == happened, battered.kills

@@ -1,6 +1,6 @@
 """Live evaluation of one person: windows, values, the beginning of a stretch, and when time alone can end it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from conosco.rules.catalogue import Catalogue
 from conosco.rules.condition import AttributeTest, Stream
-from conosco.rules.evaluate import Extra, Observation, Plan, Rows, attribute_value, count_at, plan
+from conosco.rules.evaluate import Extra, Observation, Plan, Rows, attribute_value, count_at, plan, winning_value
 from conosco.rules.parse import parse_attribute, parse_where
 from conosco.rules.usage import reads
 
@@ -30,7 +30,7 @@ CATALOGUE = Catalogue(attributes=ATTRIBUTES)
 class Someone:
     """A person with the rows, observations and identifiers that a test gives it."""
 
-    def __init__(self, times: dict[str, Sequence[int]], values: dict[int, bytes], born_at: int = 0) -> None:
+    def __init__(self, times: Mapping[str, Sequence[int]], values: Mapping[int, bytes], born_at: int = 0) -> None:
         self._times = times
         self._values = values
         self._born_at = born_at
@@ -57,6 +57,9 @@ class Someone:
 
     def observations(self, name: str) -> Sequence[Observation]:
         return self.seen if name == "country" else ()
+
+    def trait(self, name: str, at: int) -> bytes | None:
+        return winning_value(self.observations(name), at)
 
     def identifiers(self) -> Sequence[tuple[str, str, int]]:
         return self.names
@@ -97,7 +100,9 @@ def random_where(random: Random, depth: int = 2) -> dict[str, Any]:
 
 
 def random_someone(random: Random) -> Someone:
-    times = {name: [random.randrange(1, 10) * DAY + random.choice((0, HOUR)) for _ in range(random.randrange(5))] for name in NAMES}
+    times = {
+        name: [random.randrange(1, 10) * DAY + random.choice((0, HOUR)) for _ in range(random.randrange(5))] for name in NAMES
+    }
     values = {at: random.choice((b"5", b"7.5", b'"x"', b"")) for at in times["A"]}
     someone = Someone(times, values, born_at=random.randrange(3) * DAY)
     someone.seen = [
