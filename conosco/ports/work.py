@@ -1,6 +1,6 @@
 """Work: one micro-batch's view of State. Rows are decoded once, changed in place, and written together at the end."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from conosco.ports.state import Key, State, Table
@@ -8,29 +8,24 @@ from conosco.ports.tables import Row, decode_row, encode_row, row_decoder
 
 
 class Work:
-    """A write-back overlay over a State door. Dropping it, or ``forget``, drops all changes; ``flush`` writes them."""
+    """A write-back overlay over a State door. Dropping it drops all changes; ``flush`` writes them."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._rows: dict[str, dict[Key, Any]] = {}
-        # Rows that were kept from before and not used since.
-        self._older: dict[str, dict[Key, Any]] = {}
         self._dirty: dict[str, set[Key]] = {}
         self._tables: dict[str, Table] = {}
 
-    def prefetch(self, table: Table, keys: Iterable[Key]) -> None:
-        """Read many rows in one go; later gets of them cost a dictionary look-up."""
+    def prefetch(self, table: Table, keys: Iterable[Key]) -> Mapping[Key, Any]:
+        """Read many rows in one go; later gets of them cost a dictionary look-up. Returns the rows as they are, None for absent ones."""
         rows = self._rows.setdefault(table.name, {})
         missing = [key for key in keys if key not in rows]
-        older = self._older.get(table.name)
-        if older:
-            rows.update((key, older[key]) for key in missing if key in older)
-            missing = [key for key in missing if key not in older]
         if missing:
             rows.update(dict.fromkeys(missing))
             decode = row_decoder(table)
             for key, raw in self._state.get_many(table, missing).items():
                 rows[key] = decode(raw)
+        return rows
 
     def get(self, table: Table, key: Key) -> Any:
         """The row, or None. To change it, change it in place and call ``put`` with it."""
@@ -40,13 +35,8 @@ class Work:
         try:
             return rows[key]
         except KeyError:
-            older = self._older.get(table.name)
-            if older is not None and key in older:
-                row = older[key]
-            else:
-                raw = self._state.get_many(table, (key,)).get(key)
-                row = None if raw is None else decode_row(table, raw)
-            rows[key] = row
+            raw = self._state.get_many(table, (key,)).get(key)
+            row = rows[key] = None if raw is None else decode_row(table, raw)
             return row
 
     def put(self, table: Table, key: Key, row: Row) -> None:
@@ -67,24 +57,6 @@ class Work:
         self._rows.setdefault(table.name, {})[key] = None
         self._dirty.setdefault(table.name, set()).add(key)
         self._tables[table.name] = table
-
-    def keep(self, tables: Iterable[Table], rows_max: int) -> None:
-        """Once all is committed: forget it, except rows of these tables, at least the ``rows_max`` used last of each and at most
-        three times as many. Only State's single writer may do so, for nobody else changes them meanwhile.
-        """
-        rows: dict[str, dict[Key, Any]] = {}
-        older: dict[str, dict[Key, Any]] = {}
-        for name in [table.name for table in tables]:
-            used = self._rows.get(name, {})
-            if len(used) > rows_max:
-                rows[name], older[name] = {}, used
-            else:
-                rows[name], older[name] = used, self._older.get(name, {})
-        self._rows, self._older = rows, older
-
-    def forget(self) -> None:
-        """Forget everything, changes included."""
-        self._rows, self._older, self._dirty = {}, {}, {}
 
     def scan(self, table: Table, start: Key, stop: Key | None, max_rows: int) -> list[tuple[Key, Any]]:
         """Rows in key order, this Work's changes included; as ``State.scan``, decoded."""

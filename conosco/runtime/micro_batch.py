@@ -38,7 +38,7 @@ from conosco.ports.work import Work
 from conosco.profile.stage import fold, note_identifiers, regroup, release
 from conosco.profile.view import PersonView
 from conosco.resolve.resolution import Resolution
-from conosco.resolve.stage import assert_link, home_if_nothing_new, identifier_keys, retract_link
+from conosco.resolve.stage import assert_link, identifier_keys, retract_link
 from conosco.runtime.configuration import Configuration
 from conosco.runtime.duplicates import Duplicates
 from conosco.runtime.flow import FLOW, Ending, Step, Subject, ask_redated, settle_people
@@ -77,7 +77,6 @@ class MicroBatch:
     def __init__(
         self,
         state: State,
-        work: Work,
         log: Log,
         duplicates: Duplicates,
         configuration: Configuration,
@@ -87,7 +86,7 @@ class MicroBatch:
         step_ns: dict[str, int],
     ) -> None:
         self._state = state
-        self._work = work
+        self._work = Work(state)
         self._duplicates = duplicates
         self._around = Surroundings(self._work, log, duplicates, configuration, secret, Ordinals(), gate)
         self._poisoned = poisoned
@@ -133,32 +132,26 @@ class MicroBatch:
                 events.extend(item for item in understood if isinstance(item, Event))
         if not events:
             return
-        self._prefetch_identifiers(events)
-        self._prefetch_people(events)
-
-    def _prefetch_identifiers(self, events: Sequence[Event]) -> None:
         work = self._work
-        work.prefetch(IDENTIFIERS, {identifier for event in events for identifier in event.identifiers})
-        # Only an event that brings something new is asked about more than its own.
-        more = {key for event in events if home_if_nothing_new(work, event) is None for key in identifier_keys(event)}
-        work.prefetch(IDENTIFIERS, more)
-
-    def _prefetch_people(self, events: Sequence[Event]) -> None:
-        work, candidates = self._work, self._around.configuration.streams.candidates
+        identifiers = work.prefetch(IDENTIFIERS, {identifier for event in events for identifier in event.identifiers})
         people: set[Key] = set()
         described: set[Key] = set()
+        more: set[Key] = set()
+        candidates = self._around.configuration.streams.candidates
         for event in events:
-            home = work.get(IDENTIFIERS, event.identifiers[0])
-            if home is None or not home.person:
-                continue
-            if event.type == "identify":
+            home = identifiers[event.identifiers[0]]
+            if home is None or event.type == "alias":
+                # Only an event that brings something new is asked about more than its own identifiers.
+                more.update(identifier_keys(event))
+            elif event.type == "identify":
                 described.add((home.person, home.number))
                 people.add((home.person,))
             elif candidates(event):
                 people.add((home.person,))
-        work.prefetch(PERSONS, people)
+        work.prefetch(IDENTIFIERS, more)
+        persons = work.prefetch(PERSONS, people)
         # All cells of these people: conditions are asked of the whole person, not of the home cell alone.
-        cells = [(key[0], cell) for key in people if (row := work.get(PERSONS, key)) is not None for cell in row.cells]
+        cells = [(key[0], cell) for key in people if (person := persons[key]) is not None for cell in person.cells]
         work.prefetch(CELLS, cells)
         work.prefetch(TRAITS, described)
 

@@ -14,8 +14,7 @@ from conosco.model.problem import Refused
 from conosco.model.record import Draft, Record
 from conosco.ports.log import Log, LogFull
 from conosco.ports.state import State, StateFull
-from conosco.ports.tables import CELLS, CURSORS, IDENTIFIERS, PERSONS, TIMERS
-from conosco.ports.work import Work
+from conosco.ports.tables import CURSORS, TIMERS
 from conosco.runtime.backfill import Backfill
 from conosco.runtime.configuration import load, meta
 from conosco.runtime.duplicates import Duplicates
@@ -25,8 +24,6 @@ EVENTS_PER_BATCH: Final = 2_000
 RECORDS_PER_READ: Final = 200
 BYTES_PER_READ: Final = 8_000_000
 TRIES: Final = 3
-# Rows of each table that are kept decoded for the next micro-batches: about 40 MB of memory.
-ROWS_KEPT: Final = 8_192
 POLL_BUSY_S: Final = 0.002
 POLL_IDLE_S: Final = 0.02
 RETRY_S: Final = 1.0
@@ -58,9 +55,6 @@ class Worker:
         self._epoch = epoch + 1
         self._configuration = load(state)
         self._duplicates = Duplicates(state, secret)
-        self._work = Work(state)
-        # Whether what is kept in memory is what State holds; a micro-batch that is not committed leaves it otherwise.
-        self._is_clean = True
         self._sequence = int(meta(state, "feed_sequence", 0, CURSORS))
         self._failures: dict[Address, int] = {}
         self._poisoned: dict[Address, str] = {}
@@ -137,13 +131,9 @@ class Worker:
     def _begin(self, poisoned: Mapping[Address, str]) -> MicroBatch:
         """A new micro-batch. State's transaction begins with it, so that its reads need not open one each."""
         self._state.begin(self._epoch)
-        if not self._is_clean:
-            self._work.forget()
-            self._duplicates.start_over()
-        self._is_clean = False
+        self._duplicates.start_over()
         return MicroBatch(
             self._state,
-            self._work,
             self._log,
             self._duplicates,
             self._configuration,
@@ -168,8 +158,6 @@ class Worker:
         sequence = batch.close(self._sequence)
         self._state.commit(position)
         self._duplicates.keep()
-        self._work.keep((IDENTIFIERS, PERSONS, CELLS), ROWS_KEPT)
-        self._is_clean = True
         # Only now: a gap in the feed would look like a feed that lost rows.
         self._sequence = sequence
         self._know_due = False
@@ -217,7 +205,6 @@ class Worker:
             self._apply_batch([record])
             return
         self._sequence = backfill.run(self._sequence)
-        self._work.forget()
         self._configuration = load(self._state)
         self._position = record.position
         self._know_due = False

@@ -172,10 +172,10 @@ class SegmentPlans:
     ) -> Sequence[SegmentPlan]:
         """The segments that an event may have changed, and ``also`` those with these numbers: each once, in their order."""
         found: list[SegmentPlan] = []
+        indexes = self._by_stream
         for stream in streams:
-            index = self._by_stream.get(stream)
-            if index is not None:
-                found += index.turned(view.rows(stream), event_at, now)
+            if stream in indexes:
+                found += indexes[stream].turned(view.rows(stream), event_at, now)
         for name in traits:
             found += self._by_trait.get(name, ())
         if identifiers:

@@ -2,12 +2,9 @@
 
 import json
 import re
+import socket
 import stat
 import subprocess
-import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -20,16 +17,13 @@ from tests.running.installation import (
     ROLES,
     WRITE_KEY,
     Answer,
-    Installation,
     basic,
     is_settled,
-    kill,
     until,
 )
 from tests.running.load import webhook
-from tests.running.sink import Sink
+from tests.running.shop import CONDITION, EMAIL, Shop, segment
 
-PROFILE_ID = re.compile(r"pro_[0-9A-HJKMNP-TV-Z]{26}\Z")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z\Z")
 COLUMNS = {
     "events": "position slot message_id source_id type event home_namespace home_value profile_id event_at logged_at received_at "
@@ -45,56 +39,9 @@ COLUMNS = {
     "deliveries": "delivery_id destination state",
     "outcomes": "message_id outcome reason",
 }
-CONDITION: dict[str, Any] = {"kind": "did", "event": "Order Completed", "times": {"min": 2}}
-EMAIL = "anna+shop/1@example.org"
 
 
-class Shop:
-    """An installation with a person who ordered twice, and the webhook that told of it."""
-
-    def __init__(self, installation: Installation, sink: Sink) -> None:
-        self.installation = installation
-        self.sink = sink
-        self.segment = installation.post("/api/segments", segment("buyers", CONDITION))
-        self.destination = installation.post("/api/destinations", webhook("crm", sink.url))
-        self.sent: list[dict[str, Any]] = [
-            {"type": "page", "name": "Home", "anonymousId": "anna-phone", "messageId": "c-1"},
-            {"type": "track", "event": "Order Completed", "userId": "anna", "properties": {"revenue": 12.5}, "messageId": "c-2"},
-        ]
-        self.track(self.sent)
-        before = [installation.get(f"/api/profiles/{ref}")["profile_id"] for ref in ("anonymous_id:anna-phone", "user_id:anna")]
-        traits = {"email": EMAIL, "name": "Anna", "points": 12345678901234567890, "rate": 0.10, "tags": ["a", None, {"b": True}]}
-        self.track(
-            [
-                {"type": "identify", "userId": "anna", "anonymousId": "anna-phone", "traits": traits, "messageId": "c-3"},
-                {"type": "track", "event": "Order Completed", "userId": "anna", "messageId": "c-4"},
-                {"type": "track", "event": "Order Completed", "messageId": "c-5"},
-                {"type": "track", "event": "Order Completed", "userId": "berta", "messageId": "c-6"},
-            ]
-        )
-        self.profile_id: str = installation.get("/api/profiles/user_id:anna")["profile_id"]
-        self.former = [each for each in before if each != self.profile_id]
-        until(lambda: len(sink.received()) == 1, "the webhook is sent")
-
-    def track(self, events: list[dict[str, Any]]) -> None:
-        """Send events and wait until everything has seen them."""
-        assert self.installation.track({"batch": events}).status == 200
-        self.installation.settled()
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """One shop for all questions; what a test adds does not change what others ask about."""
-    with Sink() as sink, Installation(tmp_path_factory.mktemp("contract")) as installation:
-        yield Shop(installation, sink)
-
-
-def segment(key: str, where: dict[str, Any], **members: Any) -> dict[str, Any]:
-    """The definition of a segment."""
-    return {"key": key, "name": key.title(), "purpose": "operations", "spec": {"language": 1, "where": where}, **members}
-
-
-# Starting and stopping ------------------------------------------------------------------------------------------------
+# The server ------------------------------------------------------------------------------------------------
 
 
 def test_serve_says_where_it_is_ready(shop: Shop) -> None:
@@ -114,84 +61,8 @@ def test_secrets_and_data_are_readable_by_the_owner_only(shop: Shop) -> None:
 
 
 def test_only_this_machine_is_served_by_default(shop: Shop) -> None:
-    ran = subprocess.run(
-        ["curl", "-s", "-m", "2", "--noproxy", "*", f"http://127.0.0.2:{shop.installation.port}/"],
-        check=False,
-        capture_output=True,
-    )
-    assert ran.returncode == 7  # could not connect
-
-
-def test_a_first_start_makes_its_own_secrets_and_a_link_that_signs_in_once(folder: Path) -> None:
-    with Installation(folder, {"CONOSCO_ADMIN_TOKEN": "", "CONOSCO_WRITE_KEY": ""}) as installation:
-        token = (installation.data / "admin-token").read_text().strip()
-        assert len(token) >= 32
-        assert installation.ask("GET", "/api/status", None, {"Authorization": f"Bearer {token}"}).status == 200
-        assert installation.ask("GET", "/api/status", None, {"Authorization": "Bearer "}).status == 401
-        assert installation.ask("POST", "/v1/batch", {"batch": [{}]}, basic("")).status == 401
-        until(lambda: "sign in once at " in installation.journal_tail(), "the link is told")
-        found = re.search(r"sign in once at (\S+)", installation.journal_tail())
-        assert found is not None
-        check_sign_in(installation, found[1].removeprefix(installation.url))
-
-
-def check_sign_in(installation: Installation, link: str) -> None:
-    signed = installation.ask("GET", link)
-    assert (signed.status, signed.headers["location"]) == (303, "/")
-    cookie = signed.headers["set-cookie"]
-    assert "httponly" in cookie.lower()
-    assert "samesite" in cookie.lower()
-    session = {"Cookie": cookie.split(";")[0]}
-    assert installation.ask("GET", "/api/status", None, session).status == 200
-    told = installation.ask("GET", "/api/session", None, session).json()
-    assert told["signed_in"] is True
-    purpose = {"key": "by_session", "name": "By session", "basis": "consent"}
-    assert installation.ask("POST", "/api/purposes", purpose, session).status == 403
-    assert installation.ask("POST", "/api/purposes", purpose, session | {"X-CSRF-Token": told["csrf_token"]}).status == 201
-    again = installation.ask("GET", link)
-    assert again.status == 401
-    assert "set-cookie" not in again.headers
-
-
-def test_sigterm_stops_it_gracefully_and_the_folder_keeps_all(folder: Path) -> None:
-    with Sink() as sink, Installation(folder) as installation:
-        shop = Shop(installation, sink)
-        kept = "/api/profiles/user_id:anna"
-        before = (
-            installation.get(kept),
-            installation.settled(),
-            installation.sql("select * from events order by position, slot"),
-        )
-        assert installation.stop() == 0
-        assert installation.everyone() == []
-        installation.start()
-        after = (installation.get(kept), installation.settled(), installation.sql("select * from events order by position, slot"))
-        assert without_as_of(after[0]) == without_as_of(before[0])
-        assert (after[1] | {"position": 0}, after[2]) == (before[1] | {"position": 0}, before[2])
-        assert shop.profile_id == after[0]["profile_id"]
-        shop.track(shop.sent)
-        assert installation.settled()["duplicates"] == before[1]["duplicates"] + len(shop.sent)
-        assert len(sink.received()) == 1
-        # The rebuilt State takes the place of the live one.
-        assert installation.stop() == 0
-        swapped = subprocess.run(
-            [*COMMAND, "replay", "--data", str(installation.data), "--swap"],
-            check=True,
-            capture_output=True,
-            text=True,
-            env=installation.environment,
-        )
-        live, rebuilt = re.findall(r"^digest (?:live|rebuilt) ([0-9a-f]{64})$", swapped.stdout, re.MULTILINE)
-        assert live == rebuilt
-        installation.start()
-        assert without_as_of(installation.get(kept)) == without_as_of(before[0])
-        installation.settled()
-        assert installation.sql("select count(*) from events") == [[before[1]["applied"]]]
-        assert len(sink.received()) == 1
-
-
-def without_as_of(answer: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in answer.items() if name != "as_of"}
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", shop.installation.port), timeout=2)
 
 
 def test_a_second_server_on_the_folder_is_refused(shop: Shop) -> None:
@@ -206,39 +77,6 @@ def test_a_second_server_on_the_folder_is_refused(shop: Shop) -> None:
     assert ran.returncode == 1
     assert "in use" in ran.stderr
     assert "Traceback" not in ran.stderr
-
-
-def test_each_role_runs_alone(folder: Path) -> None:
-    with Installation(folder) as installation:
-        assert installation.stop() == 0
-        where = ["--data", str(installation.data), "--port", str(installation.port)]
-        journal = (folder / "roles").open("wb")
-        alone = {
-            role: subprocess.Popen(
-                [*COMMAND, "serve", *where, "--role", role], env=installation.environment, stderr=journal, start_new_session=True
-            )
-            for role in ROLES
-        }
-        try:
-            event = {"type": "track", "event": "Alone", "userId": "solo", "messageId": "alone"}
-            until(lambda: answers(installation) and installation.track({"batch": [event]}).status == 200, "the roles serve")
-            assert installation.settled()["applied"] == 1
-            assert installation.get("/api/profiles/user_id:solo")["profile_id"]
-            for process in alone.values():
-                process.terminate()
-            assert {role: process.wait(30) for role, process in alone.items()} == dict.fromkeys(ROLES, 0)
-        finally:
-            for process in alone.values():
-                kill(process.pid)
-                process.wait()
-            journal.close()
-
-
-def answers(installation: Installation) -> bool:
-    try:
-        return installation.ask("GET", "/health/ready").status == 200
-    except OSError:
-        return False
 
 
 # Tracking -------------------------------------------------------------------------------------------------------------
@@ -518,101 +356,6 @@ def test_a_private_address_needs_both_permissions(shop: Shop) -> None:
     assert emma in {item["profile_id"] for item in shop.installation.get("/api/segments/buyers/members")["items"]}
 
 
-# People ---------------------------------------------------------------------------------------------------------------
-
-
-def test_a_profile_by_every_reference(shop: Shop) -> None:
-    api = shop.installation
-    refs = [shop.profile_id, "user_id:anna", "anonymous_id%3Aanna-phone", "email:" + quote(EMAIL, safe=""), *shop.former]
-    answers = [api.get(f"/api/profiles/{ref}") for ref in refs]
-    assert {answer["profile_id"] for answer in answers} == {shop.profile_id}
-    assert PROFILE_ID.match(shop.profile_id)
-    assert len(shop.former) == 1
-    found = answers[0]
-    assert set(found) == {
-        "profile_id",
-        "also_known_as",
-        "identifiers",
-        "traits",
-        "memberships",
-        "consents",
-        "first_seen_at",
-        "last_seen_at",
-        "as_of",
-    }
-    assert found["also_known_as"] == shop.former
-    assert {(each["namespace"], each["value"]) for each in found["identifiers"]} == {
-        ("user_id", "anna"),
-        ("anonymous_id", "anna-phone"),
-        ("email", EMAIL),
-    }
-    assert [(stay["segment"], stay["exited_at"]) for stay in found["memberships"]] == [("buyers", None)]
-    named = {trait["name"]: trait for trait in found["traits"]}
-    assert (named["name"]["value"], named["name"]["kind"], named["name"]["message_id"]) == ("Anna", "declared", "c-3")
-    assert api.api("GET", "/api/profiles/user_id:nobody").status == 404
-    assert api.api("GET", "/api/profiles/pro_00000000000000000000000000").status == 404
-
-
-def test_numbers_come_back_as_they_were_sent(shop: Shop) -> None:
-    raw = shop.installation.api("GET", f"/api/profiles/{shop.profile_id}").body.decode()
-    assert '"value":12345678901234567890' in raw
-    assert re.search(r'"value":0\.10?[,}]', raw)
-
-
-def test_what_lies_behind_a_profile(shop: Shop) -> None:
-    base = f"/api/profiles/{shop.profile_id}"
-    timeline = shop.installation.get(f"{base}/timeline")
-    assert [entry["message_id"] for entry in timeline["items"]] in (["c-4", "c-3", "c-2", "c-1"], ["c-3", "c-4", "c-2", "c-1"])
-    identity = shop.installation.get(f"{base}/identity")
-    kinds = {(link["left_value"], link["right_value"]): link["kind"] for link in identity["links"]}
-    assert "observed" in kinds.values()
-    assert {each["value"] for each in identity["identifiers"]} == {"anna", "anna-phone", EMAIL}
-    stays = shop.installation.get(f"{base}/memberships")["items"]
-    assert [(stay["segment"], stay["exited_at"]) for stay in stays] == [("buyers", None)]
-    assert shop.installation.get(f"{base}/consents") == {"items": [], "next": None}
-
-
-def test_why_someone_is_in_a_segment(shop: Shop) -> None:
-    for ref in ("buyers", shop.segment["id"]):
-        found = shop.installation.get(f"/api/profiles/user_id:anna/explain?segment={ref}")
-        assert {"member", "conditions", "sentence"} <= set(found)
-        assert [set(each) for each in found["conditions"]] == [{"condition", "value", "met"}]
-        assert (found["member"], found["conditions"][0]["value"], found["conditions"][0]["met"]) == (True, 2, True)
-        assert "Order Completed" in found["sentence"]
-    other = shop.installation.get("/api/profiles/user_id:berta/explain?segment=buyers")
-    assert (other["member"], other["conditions"][0]["value"], other["conditions"][0]["met"]) == (False, 1, False)
-
-
-@pytest.mark.parametrize("what", ["", "/timeline", "/identity", "/memberships", "/explain?segment=buyers", "/consents"])
-def test_every_question_about_a_person_can_be_asked_of_the_past(shop: Shop, what: str) -> None:
-    position = shop.installation.sql("select position from events where message_id = 'c-2'")[0][0]
-    path = f"/api/profiles/user_id:anna{what}{'&' if '?' in what else '?'}"
-    now = shop.installation.get(path.rstrip("?&"))
-    whole = shop.installation.get(f"{path}true_at={quote(datetime.now(UTC).isoformat())}")
-    then = shop.installation.get(f"{path}known_at={position}")
-    if what == "":
-        assert {(each["namespace"], each["value"]) for each in then["identifiers"]} == {("user_id", "anna")}
-        assert (then["traits"], then["memberships"], then["as_of"]) == ([], [], position)
-        assert {trait["name"] for trait in whole["traits"]} == {trait["name"] for trait in now["traits"]}
-    elif what == "/timeline":
-        assert [entry["message_id"] for entry in then["items"]] == ["c-2"]
-        assert whole["items"] == now["items"]
-    elif what == "/identity":
-        assert [each["value"] for each in then["identifiers"]] == ["anna"]
-        assert len(whole["identifiers"]) == 3
-        assert {link["kind"] for link in whole["links"]} == {link["kind"] for link in now["links"]}
-        assert then["links"] == []
-    elif what == "/memberships":
-        assert then["items"] == []
-        assert [stay["segment"] for stay in whole["items"]] == ["buyers"]
-    elif what == "/consents":
-        assert then == whole == now
-    else:
-        assert (then["member"], whole["member"]) == (False, True)
-    missing = shop.installation.api("GET", f"{path}true_at=2001-01-01T00:00:00Z")
-    assert missing.status == 404
-
-
 def test_quarantined_events_are_listed_and_can_be_tried_again(shop: Shop) -> None:
     kept = [each for each in shop.installation.get("/api/quarantine")["items"] if each["message_id"] == "c-5"]
     assert [each["reason"] for each in kept] == ["no_usable_identifier"]
@@ -690,18 +433,3 @@ def test_the_page_is_there_and_shows_nothing_of_anybody(shop: Shop) -> None:
         assert secret not in text
     for path in re.findall(r'(?:href|src)="(/static/[^"]+)"', text):
         assert shop.installation.ask("GET", path).status == 200
-
-
-def test_guesses_are_limited_and_the_right_token_still_works(folder: Path) -> None:
-    with Installation(folder) as installation:
-        assert installation.api("GET", "/api/status").status == 200
-        statuses = [
-            installation.ask("GET", "/api/status", None, {"Authorization": f"Bearer guess-{number}"}).status
-            for number in range(25)
-        ]
-        assert statuses[0] == 401
-        assert statuses[-1] == 429
-        assert installation.api("GET", "/api/status").status == 200
-        started = time.monotonic()
-        assert installation.stop() == 0
-        assert time.monotonic() - started < 30

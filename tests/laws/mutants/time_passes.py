@@ -5,7 +5,7 @@ from conosco.profile.stage import note_identifiers
 from conosco.rules.evaluate import Plan, attribute_value
 from conosco.runtime.flow import evaluate_segments
 from conosco.runtime.micro_batch import MicroBatch
-from conosco.segment.plans import SegmentPlans
+from conosco.segment.plans import _StreamIndex
 from conosco.segment.stage import arm, evaluate
 from tests.laws.mutants.planting import Mutant
 
@@ -15,7 +15,7 @@ ARRIVAL_MUTANTS = (
     Mutant("nobody is asked about an earlier birth", evaluate_segments, "if subject.redated:", "if False:"),
     Mutant("a later birth goes unnoticed", note_identifiers, "!= before", "< before"),
     Mutant("the last observation to come wins", fold_observations, "in row.traits.get(name, ())", "in row.traits.get(name, ())[-1:]"),
-    Mutant("a late event turns only what it would have turned had it been new", SegmentPlans.changed, "index.turned(view.rows(stream), event_at, now)", "index.turned(view.rows(stream), max(view.rows(stream).times), now)"),
+    Mutant("a late event turns only what it would have turned had it been new", _StreamIndex.turned, "if not times or times[-1] > event_at:", "if not times:"),
 )  # fmt: skip
 MOMENT_MUTANTS = (
     Mutant("timers have the time of the record", MicroBatch._fire_until, "self._fire(due, number, person)", "self._fire(moment, number, person)"),

@@ -71,14 +71,16 @@ def test_after_a_kill_it_goes_on_and_is_told_only_when_whole(shop: Installation,
 
     def commit(state: MemoryState, position: int | None) -> None:
         sound(state, position)
-        raise Killed
+        if state.get_many(CURSORS, [("backfill",)]):
+            raise Killed
 
     monkeypatch.setattr(MemoryState, "commit", commit)
     cursors: list[dict[str, Any]] = []
     while shop.state.offset()[0] < position:
-        with pytest.raises(Killed):
+        try:
             shop.settle()
-        kills += 1
+        except Killed:
+            kills += 1
         shop.state = shop.state.writer()
         shop.restart()
         if shop.state.offset()[0] < position:
