@@ -91,6 +91,9 @@ def observe_traits(work: Work, key: tuple[int, int], event: Event, traits_read: 
             is_new = True
             if is_read:
                 tell(cell, row, name)
+            else:
+                # It may have been read before, and be read again later: what the cell repeats must not grow stale.
+                cell.told.pop(name, None)
             if says_more:
                 changed.append(name)
     if is_new:

@@ -1,5 +1,6 @@
 """The warehouse's process: keeps the warehouse up to date and answers questions until told to stop."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from threading import Event as Signal
@@ -24,6 +25,7 @@ from conosco.runtime.process import settings_of_role, stop_signal
 from conosco.runtime.settings import Settings
 from conosco.runtime.warehouse import WarehouseRole, confine_memory
 
+NICENESS: Final = 10
 VIEWS_CHECK_S: Final = 0.5
 # A moment in the year 2223 that stands for now while SQL is compiled, how far before it windows may reach, and a position
 # beyond all others.
@@ -54,6 +56,8 @@ def run_warehouse(settings: Settings) -> None:
     stop = stop_signal(settings.supervisor)
     # The engine's own limit does not see everything that a question can make; beyond this wall the question fails.
     confine_memory((settings.warehouse_memory_mb + 2_048) << 20)
+    # Whoever waits for an acknowledgement or a delivery goes first when processors are short.
+    os.nice(NICENESS)
     journal = Journal("warehouse", clock)
     folder = Folder(settings.data)
     log, state = open_log(settings), open_state(settings)

@@ -123,6 +123,15 @@ def test_traits_tell_only_what_may_have_changed() -> None:
     assert max(view.observations("country")).value == b'"PL"'
 
 
+def test_a_trait_that_was_not_read_for_a_while_is_not_stale() -> None:
+    row = person(1)
+    work = work_with(row)
+    for at, traits_read in ((10, {"country"}), (20, set[str]()), (30, {"plan"})):
+        fold(work, 1, 1, identify(at, at, b'{"country":"%d"}' % at), (), lambda stream: 0, traits_read, 1_000)
+    view = PersonView(work, 1, row)
+    assert [view.trait("country", at) for at in (5, 10, 25, 40)] == [None, b'"10"', b'"20"', b'"30"']
+
+
 def test_a_corrected_date_tells_who_is_known_since_another_moment() -> None:
     work = work_with(person(1, 2), person(3))
     changes = [("user_id", "u2", 2, 1, 150), ("user_id", "u3", 3, 3, 300), ("email", "gone", 9, 0, 0)]
