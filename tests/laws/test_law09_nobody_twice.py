@@ -44,7 +44,13 @@ def check_one_each(installation: Installation) -> None:
     """
     rows = list(installation.rows(MEMBERSHIPS))
     regrouped = {key[0] for key, row in rows if is_of_regrouping(row.because) or is_of_regrouping(row.exit_because)}
-    alone = {key[0] for key, row in installation.rows(PROFILES) if not row.members} - regrouped
+    # Reasons name message ids without their source, so people who have the same one from two sources are left out.
+    profiles = installation.profiles()
+    named = Counter(
+        (profiles.get(sent.home), sent.message_id) for _, _, sent in installation.addresses if sent.expected == "applied"
+    )
+    unclear = {profile_id for (profile_id, _), count in named.items() if count > 1}
+    alone = {key[0] for key, row in installation.rows(PROFILES) if not row.members} - regrouped - unclear
     expected: Counter[Told] = Counter()
     for (profile_id, _, _), row in rows:
         if profile_id in alone:
