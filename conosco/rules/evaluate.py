@@ -124,12 +124,14 @@ class Plan(NamedTuple):
         A monotone condition to whose streams the event is the newest has held from that event on; if it did not hold just
         before, that is the answer, and no change point need be looked at.
         """
-        if (
-            self.monotone
-            and all(not (times := view.rows(stream).times) or times[-1] <= at for stream in self.streams)
-            and not self.holds(view, at - 1)
-        ):
-            return at
+        if self.monotone:
+            for stream in self.streams:
+                times = view.rows(stream).times
+                if times and times[-1] > at:
+                    break
+            else:
+                if not self.holds(view, at - 1):
+                    return at
         return self.held_since(view, now)
 
     def held_since(self, view: View, now: int, truth: bool = True) -> int:
@@ -241,7 +243,8 @@ def _disjunction(parts: list[Callable[[View, int], bool]]) -> Callable[[View, in
 
 def count_at(rows: Rows, now: int, within: int | None) -> int:
     """How many rows lie in (now - within, now], or up to now without a window."""
-    upto = bisect_right(rows.times, now)
+    times = rows.times
+    upto = len(times) if not times or times[-1] <= now else bisect_right(times, now)
     return upto + rows.base_count if within is None else upto - bisect_right(rows.times, now - within)
 
 

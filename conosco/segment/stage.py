@@ -1,7 +1,7 @@
 """The segment stage: who enters, who leaves, since when and why; and the timer at which time alone may change that."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -11,6 +11,7 @@ from conosco.ports.work import Work
 from conosco.rules.evaluate import View
 from conosco.segment.plans import SegmentPlan
 
+_encode: Final = msgspec.json.Encoder().encode
 CauseKind = Literal["event", "timer", "merge", "split", "definition"]
 
 
@@ -67,6 +68,7 @@ def evaluate(
     ``is_afresh`` if the person was regrouped or redated: then what it had may not hold, and its timer may be gone.
     """
     evaluated = Evaluated([], [])
+    teller = _Teller(person, cause, evaluated.changes)
     # Of someone who is only known from events that lie ahead nothing holds yet; the timer then tells when it does.
     is_born = view.born_at <= cause.now
     due: int | None = None if is_born else view.born_at
@@ -77,16 +79,18 @@ def evaluate(
             continue
         holds = is_born and made.plan.holds(view, cause.now)
         if holds and held is None:
-            _enter(work, number, person, view, made, cause, ordinals, evaluated)
+            _enter(work, number, person, view, made, cause, ordinals, evaluated, teller)
         elif held is not None and not holds:
-            _exit(work, number, person, view, made, cause, evaluated)
+            _exit(work, number, person, view, made, cause, evaluated, teller)
         elif held is not None:
-            _correct(work, number, person, view, made, cause, evaluated)
+            _correct(work, person, view, made, cause, evaluated)
         # Time alone never makes a monotone condition true, so only one that holds needs a timer.
         if made.plan.timed and (holds or not made.plan.monotone):
             next_change = made.plan.next_change(view, cause.now)
             if next_change is not None and (due is None or next_change < due):
                 due = next_change
+    if evaluated.versions or evaluated.changes:
+        work.put(PERSONS, (number,), person)
     if due is not None:
         arm(work, number, person, due)
     return evaluated
@@ -144,26 +148,39 @@ def _because(made: SegmentPlan, view: View, cause: Cause, holding: bool) -> dict
     return because
 
 
-def _change(
-    type_: Literal["segment.entered", "segment.exited"],
-    person: PersonRow,
-    made: SegmentPlan,
-    at: int,
-    because: dict[str, Any],
-    cause: Cause,
-) -> MembershipChange:
-    return MembershipChange(
-        type=type_,
-        segment=made.key,
-        purpose=made.purpose,
-        profile_id=person.profile_id,
-        anchor=":".join(person.anchor),
-        identifiers=tuple((namespace, value) for namespace, value, _ in person.identifiers),
-        at=at,
-        because=because,
-        position=cause.position,
-        live=cause.live,
-    )
+class _Teller:
+    """Spells changes of one person; what they all say of the person is made with the first."""
+
+    __slots__ = ("_anchor", "_cause", "_changes", "_identifiers", "_person")
+
+    def __init__(self, person: PersonRow, cause: Cause, changes: list[MembershipChange]) -> None:
+        self._person = person
+        self._cause = cause
+        self._changes = changes
+        self._anchor = ""
+        self._identifiers: tuple[tuple[str, str], ...] = ()
+
+    def tell(
+        self, type_: Literal["segment.entered", "segment.exited"], made: SegmentPlan, at: int, because: dict[str, Any]
+    ) -> None:
+        person, cause = self._person, self._cause
+        if not self._changes:
+            self._anchor = ":".join(person.anchor)
+            self._identifiers = tuple([(namespace, value) for namespace, value, _ in person.identifiers])
+        self._changes.append(
+            MembershipChange(
+                type=type_,
+                segment=made.key,
+                purpose=made.purpose,
+                profile_id=person.profile_id,
+                anchor=self._anchor,
+                identifiers=self._identifiers,
+                at=at,
+                because=because,
+                position=cause.position,
+                live=cause.live,
+            )
+        )
 
 
 def _enter(
@@ -175,6 +192,7 @@ def _enter(
     cause: Cause,
     ordinals: Ordinals,
     evaluated: Evaluated,
+    teller: _Teller,
 ) -> None:
     by_event = cause.kind == "event"
     at = made.plan.begun_by(view, cause.event_at, cause.now) if by_event else made.plan.held_since(view, cause.now)
@@ -184,12 +202,12 @@ def _enter(
         profile_id=person.profile_id,
         entered_at=at,
         exited_at=None,
-        because=msgspec.json.encode(because),
+        because=_encode(because),
         position=cause.position,
         backfill=cause.backfill,
     )
     _open(work, number, person, made.number, row, ordinals, evaluated)
-    evaluated.changes.append(_change("segment.entered", person, made, at, because, cause))
+    teller.tell("segment.entered", made, at, because)
 
 
 def _open(
@@ -205,18 +223,25 @@ def _open(
     person.memberships[segment] = (row.entered_at, row.position, row.ordinal)
     work.put(MEMBERSHIPS, (person.profile_id, row.position, row.ordinal), row)
     work.put(MEMBERS, (segment, number), FlagRow())
-    work.put(PERSONS, (number,), person)
     evaluated.versions.append(row)
 
 
-def _exit(work: Work, number: int, person: PersonRow, view: View, made: SegmentPlan, cause: Cause, evaluated: Evaluated) -> None:
+def _exit(
+    work: Work,
+    number: int,
+    person: PersonRow,
+    view: View,
+    made: SegmentPlan,
+    cause: Cause,
+    evaluated: Evaluated,
+    teller: _Teller,
+) -> None:
     entered_at, position, ordinal = person.memberships.pop(made.number)
     at = max(entered_at, made.plan.held_since(view, cause.now, truth=False))
     because = _because(made, view, cause, holding=False)
     _close(work, person.profile_id, position, ordinal, at, because, evaluated)
     work.delete(MEMBERS, (made.number, number))
-    work.put(PERSONS, (number,), person)
-    evaluated.changes.append(_change("segment.exited", person, made, at, because, cause))
+    teller.tell("segment.exited", made, at, because)
 
 
 def _close(
@@ -233,14 +258,12 @@ def _close(
     if row.exited_at is not None:
         return
     row.exited_at = max(at, row.entered_at)
-    row.exit_because = msgspec.json.encode(because)
+    row.exit_because = _encode(because)
     work.put(MEMBERSHIPS, key, row)
     evaluated.versions.append(msgspec.structs.replace(row))
 
 
-def _correct(
-    work: Work, number: int, person: PersonRow, view: View, made: SegmentPlan, cause: Cause, evaluated: Evaluated
-) -> None:
+def _correct(work: Work, person: PersonRow, view: View, made: SegmentPlan, cause: Cause, evaluated: Evaluated) -> None:
     """Still in; but a late event may have shown that it has held for longer, or for less long, than was known."""
     entered_at, position, ordinal = person.memberships[made.number]
     if cause.kind == "timer":
@@ -253,7 +276,6 @@ def _correct(
     row.entered_at = since
     person.memberships[made.number] = (since, position, ordinal)
     work.put(MEMBERSHIPS, key, row)
-    work.put(PERSONS, (number,), person)
     evaluated.versions.append(msgspec.structs.replace(row))
 
 
@@ -306,7 +328,7 @@ def _carried(work: Work, stays: Sequence[tuple[str, int, int, int]]) -> bytes:
     """Why the person got in, long before the profile id changed: the reasons of the earliest stay, and where it was."""
     profile_id, _, position, ordinal = min(stays, key=lambda stay: (stay[1], stay[0]))
     row: MembershipRow = work.get(MEMBERSHIPS, (profile_id, position, ordinal))
-    return msgspec.json.encode({**msgspec.json.decode(row.because), "moved_from": profile_id})
+    return _encode({**msgspec.json.decode(row.because), "moved_from": profile_id})
 
 
 def _is_open(work: Work, stay: tuple[str, int, int, int]) -> bool:

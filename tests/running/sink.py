@@ -67,6 +67,7 @@ class Sink:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A sender that was killed while it spoke is expected here."""

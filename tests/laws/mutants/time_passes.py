@@ -11,7 +11,7 @@ from tests.laws.mutants.planting import Mutant
 
 ARRIVAL_MUTANTS = (
     Mutant("rows lie in order of arrival", insert_row, "bisect_right(times, at)", "len(times)"),
-    Mutant("late events do not correct the beginning", evaluate, "_correct(work, number, person, view, made, cause, evaluated)", "pass"),
+    Mutant("late events do not correct the beginning", evaluate, "_correct(work, person, view, made, cause, evaluated)", "pass"),
     Mutant("nobody is asked about an earlier birth", evaluate_segments, "if subject.redated:", "if False:"),
     Mutant("a later birth goes unnoticed", note_identifiers, "!= before", "< before"),
     Mutant("the last observation to come wins", fold_observations, "in row.traits.get(name, ())", "in row.traits.get(name, ())[-1:]"),
