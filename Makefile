@@ -46,6 +46,10 @@ system:
 	@missing=""; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
+	PATH="$$PATH:/usr/sbin"; \
+	command -v nginx >/dev/null || missing="$$missing nginx-light"; \
+	command -v promtool >/dev/null || missing="$$missing prometheus"; \
+	command -v sshd >/dev/null || missing="$$missing openssh-server"; \
 	if [ -n "$$missing" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
@@ -78,6 +82,8 @@ format: $(STAMP) ## let ruff format and mend what it can
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--upgrade --no-header --no-annotate --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--constraint <(grep -oE '^[A-Za-z0-9_.-]+==[^ ]+' requirements.lock) --no-header --no-annotate --quiet --output-file requirements.core.lock
 
 .PHONY: docs
 docs: $(STAMP) ## write the generated pages of docs/reference

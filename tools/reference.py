@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 from conosco.model.outcome import OutcomeKind, Reason
+from conosco.runtime.settings import VARIABLES
 
-OUTCOMES_PAGE: Final = Path(__file__).parents[1] / "docs" / "reference" / "outcomes.md"
+REFERENCE: Final = Path(__file__).parents[1] / "docs" / "reference"
+OUTCOMES_PAGE: Final = REFERENCE / "outcomes.md"
+SETTINGS_PAGE: Final = REFERENCE / "settings.md"
 
 # What is refused never enters the log, so it has no outcome; it is counted under the same list of reasons.
 Heading = OutcomeKind | Literal["refused"]
@@ -91,6 +94,23 @@ def outcomes_page() -> str:
     return "\n".join(parts)
 
 
+def settings_page() -> str:
+    """The page on settings: every variable of the environment that is read."""
+    parts = [
+        "# Settings\n",
+        "`conosco serve` needs none of them. What is set in the environment holds for one start; nothing is read from files but",
+        "what a first start made in the data folder. The folder, the address and the port are options of the command.\n",
+        "This page is written by `make docs` from `conosco/runtime/settings.py`.\n",
+        "| variable | default | what it says |",
+        "|---|---|---|",
+    ]
+    parts += [f"| `{name}` | {default} | {meaning} |" for name, (default, meaning) in VARIABLES.items()]
+    return "\n".join([*parts, ""])
+
+
+PAGES: Final = {OUTCOMES_PAGE: outcomes_page, SETTINGS_PAGE: settings_page}
+
 if __name__ == "__main__":
-    OUTCOMES_PAGE.parent.mkdir(parents=True, exist_ok=True)
-    OUTCOMES_PAGE.write_text(outcomes_page())
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for path, page in PAGES.items():
+        path.write_text(page())

@@ -5,6 +5,7 @@ import os
 import typer
 
 from conosco.cli.demo import demo
+from conosco.cli.doctor import doctor
 from conosco.cli.replay import replay
 from conosco.cli.serve import serve
 
@@ -18,6 +19,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(serve)
 app.command()(replay)
+app.command()(doctor)
 
 
 def main() -> None:

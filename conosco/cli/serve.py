@@ -115,7 +115,7 @@ class Running:
         control = open_control(self.settings)
         code = new_sign_in_code(control, clock())
         control.close()
-        return f"{self.url}/sign-in?code={code}"
+        return f"{self.settings.public_url or self.url}/sign-in?code={code}"
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_WITHIN_S

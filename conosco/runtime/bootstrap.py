@@ -7,11 +7,13 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from secrets import token_bytes, token_urlsafe
 
 import msgspec
 
+from conosco.engines.sqlite.connection import UnfitLibrary, check_library, library_version
 from conosco.engines.sqlite.control import SqliteControl
 from conosco.engines.sqlite.keys import FileKeys
 from conosco.engines.sqlite.leases import SqliteLeases
@@ -53,6 +55,17 @@ class Folder:
         self.socket = data / "warehouse.sock"
         self.lock = data / "serve.lock"
         self.admin_token = data / "admin-token"
+
+
+def engine_versions() -> list[tuple[str, str, bool]]:
+    """(name, version, whether it is fit) of the engines' libraries, without loading more than this process has."""
+    version = library_version()
+    try:
+        check_library(version)
+        is_fit = True
+    except UnfitLibrary:
+        is_fit = False
+    return [("SQLite", version, is_fit), ("DuckDB", metadata.version("duckdb"), True)]
 
 
 def open_log(settings: Settings) -> Log:

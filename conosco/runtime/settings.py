@@ -1,20 +1,47 @@
 """Settings: the only place that reads the environment. Every one has a default, so that `conosco serve` needs none."""
 
 import os
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from conosco.model.problem import refuse
+
+# Every variable that is read, with its default and what it says, in the words of docs/reference/settings.md.
+VARIABLES: Final[dict[str, tuple[str, str]]] = {
+    "CONOSCO_ADMIN_TOKEN": (
+        "made at the first start, kept in `DIR/admin-token`",
+        "The administrator's token for `/api`. Whoever has it may do everything.",
+    ),
+    "CONOSCO_WRITE_KEY": ("made at the first start", "The write key of the first source, a server source."),
+    "CONOSCO_REGION": ("`eu`", "The region that the first source is labelled with."),
+    "CONOSCO_ALLOW_PRIVATE": (
+        "empty: none",
+        "Networks, separated by commas (`10.1.0.0/16,192.168.7.20/32`), that destinations may reach although they are private.",
+    ),
+    "CONOSCO_TRUSTED_PROXIES": (
+        "empty: none",
+        "Networks of the reverse proxies in front of Conosco. Only their `X-Forwarded-For`, `-Proto` and `-Host` are believed.",
+    ),
+    "CONOSCO_PUBLIC_URL": (
+        "the address that `serve` listens on",
+        "The address under which people reach Conosco, such as `https://cdp.example.com`; sign-in links begin with it.",
+    ),
+}
+_PUBLIC_URL: Final = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+\Z", re.ASCII)
+Network = IPv4Network | IPv6Network
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What one installation is told from outside.
 
     ``admin_token`` and ``write_key`` set the administrator's token and the first source's write key (made on first start
-    if empty). ``allow_private`` are networks that destinations may reach although they are not public.
+    if empty). ``allow_private`` are networks that destinations may reach although they are not public, ``trusted_proxies``
+    those whose word on the client's address is taken; ``public_url`` is where people reach this installation, if elsewhere.
     ``supervisor`` is the id of the process that started this role and with which it ends; 0 for one that was started alone.
     """
 
@@ -23,7 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     admin_token: str = ""
     write_key: str = ""
-    allow_private: tuple[IPv4Network | IPv6Network, ...] = ()
+    allow_private: tuple[Network, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
+    public_url: str = ""
     region: str = "eu"
     pending_bytes_max: int = 64_000_000
     warehouse_memory_mb: int = 512
@@ -34,12 +63,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def read_settings(data: Path, host: str, port: int, environment: Mapping[str, str] | None = None) -> Settings:
     """Settings from the command line and the environment. Raises Refused naming the variable that cannot be read."""
     known = os.environ if environment is None else environment
-    networks: list[IPv4Network | IPv6Network] = []
-    for part in filter(None, (piece.strip() for piece in known.get("CONOSCO_ALLOW_PRIVATE", "").split(","))):
-        try:
-            networks.append(ip_network(part, strict=False))
-        except ValueError:
-            raise refuse("bad_network", variable="CONOSCO_ALLOW_PRIVATE", value=part) from None
     for engine in ("LOG", "STATE", "WAREHOUSE", "CONTROL"):
         if known.get(f"CONOSCO_{engine}_URL"):
             raise refuse("engine_not_built_yet", variable=f"CONOSCO_{engine}_URL")
@@ -49,9 +72,28 @@ def read_settings(data: Path, host: str, port: int, environment: Mapping[str, st
         port=port,
         admin_token=known.get("CONOSCO_ADMIN_TOKEN", ""),
         write_key=known.get("CONOSCO_WRITE_KEY", ""),
-        allow_private=tuple(networks),
+        allow_private=_networks(known, "CONOSCO_ALLOW_PRIVATE"),
+        trusted_proxies=_networks(known, "CONOSCO_TRUSTED_PROXIES"),
+        public_url=_public_url(known),
         region=known.get("CONOSCO_REGION", "eu"),
     )
+
+
+def _networks(known: Mapping[str, str], variable: str) -> tuple[Network, ...]:
+    networks: list[Network] = []
+    for part in filter(None, (piece.strip() for piece in known.get(variable, "").split(","))):
+        try:
+            networks.append(ip_network(part, strict=False))
+        except ValueError:
+            raise refuse("bad_network", variable=variable, value=part) from None
+    return tuple(networks)
+
+
+def _public_url(known: Mapping[str, str]) -> str:
+    url = known.get("CONOSCO_PUBLIC_URL", "").strip().rstrip("/")
+    if url and not _PUBLIC_URL.match(url):
+        raise refuse("bad_public_url", variable="CONOSCO_PUBLIC_URL", value=url)
+    return url
 
 
 def environment_with(**extra: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from conosco.runtime.settings import Settings
 from conosco.web.api import create_api
 from conosco.web.app import create_app
 from conosco.web.committer import Committer
+from conosco.web.forwarded import behind_proxies
 from conosco.web.tracking import Limits, SourceEntry, SourceTable, Tracking, TrackingMetrics
 
 # How old the table of write keys may be: a new source works, and an archived one stops, within this time.
@@ -75,6 +76,8 @@ async def _serve(settings: Settings) -> None:
         metrics=TrackingMetrics(registry),
     )
     app = create_app(create_api(desks, registry, note=journal.note), tracking, note=journal.note)
+    if settings.trusted_proxies:
+        app = behind_proxies(app, settings.trusted_proxies)
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -168,7 +168,7 @@ def _ours(folder: Path) -> Iterator[Path]:
         if path.is_dir():
             if path.name not in NOT_OURS and not path.name.endswith(".egg-info") and (path.name[0] != "." or path.name == ".ci"):
                 yield from _ours(path)
-        else:
+        elif path.name != ".git":  # in a second work tree this is a file that names the first
             yield path
 
 

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from conosco.model import definition, delivery, event, identifier, outcome
-from tools.reference import MEANINGS, OUTCOMES_PAGE, outcomes_page
+from conosco.runtime.settings import VARIABLES
+from tools.reference import MEANINGS, PAGES
 
 ROOT = Path(__file__).parents[2]
 GLOSSARY = (ROOT / "GLOSSARY.md").read_text()
@@ -35,8 +36,15 @@ def test_every_reason_is_explained() -> None:
     assert {kind for kind, _, _ in MEANINGS.values()} == {*get_args(outcome.OutcomeKind), "refused"}
 
 
-def test_the_page_of_outcomes_is_fresh() -> None:
-    assert OUTCOMES_PAGE.read_text() == outcomes_page(), "run make docs"
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_a_generated_page_is_fresh(path: Path) -> None:
+    assert path.read_text() == PAGES[path](), "run make docs"
+
+
+def test_every_variable_that_is_read_is_explained() -> None:
+    code = (ROOT / "conosco" / "runtime" / "settings.py").read_text().split("class Settings")[1]
+    read = set(re.findall(r'"(CONOSCO_[A-Z_]+)"', code))
+    assert read == set(VARIABLES)
 
 
 @pytest.mark.parametrize("word", WORDS)

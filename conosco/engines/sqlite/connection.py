@@ -35,6 +35,11 @@ def check_library(version: str) -> None:
         raise UnfitLibrary(f"SQLite {version} can lose committed rows; install apsw with SQLite {oldest} or newer")
 
 
+def library_version() -> str:
+    """The version of the SQLite library that is linked."""
+    return apsw.sqlite_lib_version()
+
+
 def connect(
     path: Path,
     *,
@@ -48,7 +53,7 @@ def connect(
     A new file is readable by its owner only. ``checkpoint_bytes`` of WAL make a commit checkpoint; 0 leaves that to
     others. Raises UnfitLibrary, UnfitFile, and FileNotFoundError if it is absent and not to be created.
     """
-    check_library(apsw.sqlite_lib_version())
+    check_library(library_version())
     if create:
         _create_private(path)
     elif not path.exists():
