@@ -3,11 +3,16 @@
 from pathlib import Path
 from typing import Final, Literal
 
+from prometheus_client import CollectorRegistry
+
 from conosco.model.outcome import OutcomeKind, Reason
+from conosco.runtime.metrics import METRICS
 from conosco.runtime.settings import VARIABLES
+from conosco.web.tracking import TrackingMetrics
 
 REFERENCE: Final = Path(__file__).parents[1] / "docs" / "reference"
 OUTCOMES_PAGE: Final = REFERENCE / "outcomes.md"
+METRICS_PAGE: Final = REFERENCE / "metrics.md"
 SETTINGS_PAGE: Final = REFERENCE / "settings.md"
 
 # What is refused never enters the log, so it has no outcome; it is counted under the same list of reasons.
@@ -108,7 +113,36 @@ def settings_page() -> str:
     return "\n".join([*parts, ""])
 
 
-PAGES: Final = {OUTCOMES_PAGE: outcomes_page, SETTINGS_PAGE: settings_page}
+def metrics_page() -> str:
+    """The page on metrics: what `/metrics` gives to Prometheus."""
+    registry = CollectorRegistry()
+    TrackingMetrics(registry)
+    front = [
+        (family.name + ("_total" if family.type == "counter" else ""), family.type, _labels(family.name), family.documentation)
+        for family in registry.collect()
+    ]
+    told = [(name, metric.kind, metric.labels, metric.meaning) for name, metric in METRICS.items()]
+    parts = [
+        "# Metrics\n",
+        "`GET /metrics` speaks for all roles: each reports once a second, and the front answers. It is open to programs on the same",
+        "machine; through a proxy it needs the administrator's token. `deploy/prometheus-rules.yml` holds alerts. Labels name sources,",
+        "destinations, stages and reasons, never people.\n",
+        "This page is written by `make docs`.\n",
+        "| metric | kind | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for name, kind, labels, meaning in told + front:
+        parts.append(f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {meaning} |")
+    return "\n".join([*parts, ""])
+
+
+def _labels(name: str) -> tuple[str, ...]:
+    registry = CollectorRegistry()
+    kept = vars(TrackingMetrics(registry)).values()
+    return next((tuple(each._labelnames) for each in kept if getattr(each, "_name", "") == name), ())
+
+
+PAGES: Final = {OUTCOMES_PAGE: outcomes_page, SETTINGS_PAGE: settings_page, METRICS_PAGE: metrics_page}
 
 if __name__ == "__main__":
     REFERENCE.mkdir(parents=True, exist_ok=True)

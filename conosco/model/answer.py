@@ -50,10 +50,19 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether requests can be served; ``checks`` names each part and says if it works."""
+    """Whether requests can be served; ``checks`` names each part and says if it works, ``wrong`` what to do about those that do not."""
 
     ready: bool
     checks: dict[str, bool]
+    wrong: dict[str, str] = {}
+
+
+class Sample(msgspec.Struct, frozen=True, array_like=True):
+    """One value of a metric; ``labels`` in the order of the metric's own."""
+
+    metric: str
+    labels: tuple[str, ...]
+    value: float
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):

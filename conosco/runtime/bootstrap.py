@@ -5,6 +5,7 @@ The warehouse is wired in bootstrap_warehouse.py, so that processes without ques
 
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable
 from importlib import metadata
@@ -54,6 +55,8 @@ class Folder:
         self.warehouse = data / "warehouse"
         self.socket = data / "warehouse.sock"
         self.lock = data / "serve.lock"
+        # What roles report of themselves; made anew at each start.
+        self.run = data / "run"
         self.admin_token = data / "admin-token"
 
 
@@ -141,6 +144,8 @@ def prepare(settings: Settings) -> None:
     """Make what is missing: folder, secrets, the first definitions. Safe to call at every start."""
     folder = Folder(settings.data)
     folder.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    shutil.rmtree(folder.run, ignore_errors=True)
+    folder.run.mkdir(mode=0o700)
     keys = open_keys(settings)
     for name in (INSTALLATION_SECRET, GATE_SECRET):
         if keys.secret(name) is None:

@@ -95,6 +95,8 @@ class MicroBatch:
         self._understood: dict[int, list[Event | Rejected]] = {}
         self._seen = 0
         self.events = 0
+        # (source id, outcome) -> how many events.
+        self.outcomes: dict[tuple[str, OutcomeKind], int] = {}
 
     def run(self, records: Sequence[Record]) -> None:
         """Apply records, firing the timers that fall due before and between them."""
@@ -166,7 +168,7 @@ class MicroBatch:
     def _apply(self, record: Record) -> None:
         match record.kind:
             case "request":
-                self._apply_request(self._understood.pop(record.position))
+                self._apply_request(record.source_id, self._understood.pop(record.position))
             case "delivery":
                 self._apply_attempts(record)
             case "control":
@@ -179,11 +181,14 @@ class MicroBatch:
                 # A tick only moves time; definitions are applied by the worker between batches.
                 return
 
-    def _apply_request(self, items: Sequence[Event | Rejected]) -> None:
+    def _apply_request(self, source_id: str, items: Sequence[Event | Rejected]) -> None:
         kinds = [self._end(item) for item in items]
         self._counts["accepted"] += len(items)
         for kind in kinds:
             self._counts[_COUNTED_AS[kind]] += 1
+        for kind in set(kinds):
+            told = (source_id, kind)
+            self.outcomes[told] = self.outcomes.get(told, 0) + kinds.count(kind)
         if len(kinds) != len(items):
             raise AssertionError(f"{len(items)} events went in and {len(kinds)} outcomes came out")
 

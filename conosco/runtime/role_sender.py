@@ -1,6 +1,7 @@
 """The sender's process: sends what the outbox holds until told to stop."""
 
 import asyncio
+import contextlib
 import threading
 from threading import Event as Signal
 
@@ -10,10 +11,11 @@ from conosco.connectors.outbound import Outbound
 from conosco.model.definition import Destination, read_definition
 from conosco.ports.state import State
 from conosco.ports.tables import DEFINITIONS, decode_row
-from conosco.runtime.bootstrap import clock, make_gate, open_keys, open_leases, open_log, open_state
+from conosco.runtime.bootstrap import Folder, clock, make_gate, open_keys, open_leases, open_log, open_state
 from conosco.runtime.discover import destination_connectors
 from conosco.runtime.journal import Journal
 from conosco.runtime.process import settings_of_role, stop_signal
+from conosco.runtime.report import EVERY_S, Reporter
 from conosco.runtime.sender import Sender
 from conosco.runtime.settings import Settings
 
@@ -37,6 +39,8 @@ async def _send(settings: Settings, stop: Signal) -> None:
         loop.call_soon_threadsafe(stopping.set)
 
     threading.Thread(target=relay, name="stop-relay", daemon=True).start()
+    reporter = Reporter(Folder(settings.data).run, "sender", clock).start()
+    turning = asyncio.create_task(_turn(reporter))
     outbound = Outbound(allow_private_networks=settings.allow_private)
     try:
         sender = Sender(
@@ -53,10 +57,21 @@ async def _send(settings: Settings, stop: Signal) -> None:
         journal.note("started", {})
         await sender.run(stopping)
     finally:
+        turning.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await turning
+        reporter.close()
         await outbound.close()
     for door in (state, leases, log):
         door.close()
     journal.note("stopped", {})
+
+
+async def _turn(reporter: Reporter) -> None:
+    """Tell that the loop comes round; while anything blocks it, it does not."""
+    while True:
+        reporter.turn()
+        await asyncio.sleep(EVERY_S / 2)
 
 
 def _destination(state: State, key: str) -> Destination | None:

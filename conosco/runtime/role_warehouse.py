@@ -22,6 +22,7 @@ from conosco.runtime.bootstrap_warehouse import open_warehouse, render_sql
 from conosco.runtime.configuration import load
 from conosco.runtime.journal import Journal
 from conosco.runtime.process import settings_of_role, stop_signal
+from conosco.runtime.report import Reporter
 from conosco.runtime.settings import Settings
 from conosco.runtime.warehouse import WarehouseRole, confine_memory
 
@@ -74,7 +75,9 @@ def run_warehouse(settings: Settings) -> None:
     journal.note("started", {"batch": warehouse.last_batch()})
     keeping = threading.Thread(target=_keep_views, args=(state, warehouse, stop, journal), name="views", daemon=True)
     keeping.start()
-    role.run(stop)
+    reporter = Reporter(folder.run, "warehouse", clock).start()
+    role.run(stop, lambda trouble: reporter.turn(warehouse=trouble))
+    reporter.close()
     keeping.join(5)
     for door in (warehouse, state, log):
         door.close()

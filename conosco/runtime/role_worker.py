@@ -5,8 +5,10 @@ from collections.abc import Callable
 from threading import Event as Signal
 from typing import Final
 
+from conosco.model.answer import Sample
 from conosco.runtime.bootstrap import (
     INSTALLATION_SECRET,
+    Folder,
     clock,
     make_gate,
     open_keys,
@@ -16,6 +18,7 @@ from conosco.runtime.bootstrap import (
 )
 from conosco.runtime.journal import Journal
 from conosco.runtime.process import settings_of_role, stop_signal
+from conosco.runtime.report import Reporter
 from conosco.runtime.settings import Settings
 from conosco.runtime.worker import Worker
 
@@ -34,11 +37,24 @@ def run_worker(settings: Settings) -> None:
     folding = threading.Thread(target=_checkpoint, args=(checkpoint, stop), name="checkpoint", daemon=True)
     folding.start()
     journal.note("started", {"position": worker.position})
-    worker.run(stop)
+    reporter = Reporter(Folder(settings.data).run, "worker", clock, lambda: samples(worker)).start()
+    worker.run(stop, lambda trouble: reporter.turn(state=trouble))
+    reporter.close()
     folding.join(5)
     state.close()
     log.close()
     journal.note("stopped", {"position": worker.position})
+
+
+def samples(worker: Worker) -> list[Sample]:
+    """What the worker has counted; copied at once, for the worker goes on counting."""
+    told = [Sample("conosco_stage_seconds_total", (stage,), ns / 1e9) for stage, ns in list(worker.step_ns.items())]
+    told += [Sample("conosco_source_events_total", of, count) for of, count in list(worker.outcomes.items())]
+    told += [
+        Sample("conosco_commits_total", (), worker.commits),
+        Sample("conosco_commit_seconds_total", (), worker.commit_ns / 1e9),
+    ]
+    return told
 
 
 def _checkpoint(checkpoint: Callable[[], object], stop: Signal) -> None:

@@ -27,6 +27,7 @@ IDLE_S: Final = 0.05
 PAUSE: Final = 2.0
 STOCK_S: Final = 60.0
 REBUILD_RETRY_S: Final = 1.0
+PROBE_S: Final = 2.0
 # Of each list in the feed: the table it goes to, and the column that takes the feed row's position where a row has none.
 FEED_TABLES: Final[Mapping[str, tuple[str, str]]] = {
     "identifiers": ("identifier_versions", "position"),
@@ -85,13 +86,23 @@ class WarehouseRole:
         """How far it is."""
         return self._standing.status
 
-    def run(self, stop: Signal) -> None:
-        """Drain and answer until told to stop. What the engine or State cannot do ends it: the supervisor starts it again."""
+    def run(self, stop: Signal, turn: Callable[[str], None] = lambda trouble: None) -> None:
+        """Drain and answer until told to stop. What the engine or State cannot do ends it: the supervisor starts it again.
+
+        ``turn`` is told each time the loop comes round: the code of what is in the way, or an empty text.
+        """
         self._answering.start()
+        probe_at = 0.0
         try:
             while not stop.is_set():
                 begun = monotonic()
-                if not self.step():
+                worked = self.step()
+                if begun >= probe_at:
+                    # A real read: an engine that has become invalid answers nothing, and must not look well.
+                    self._warehouse.last_batch()
+                    probe_at = begun + PROBE_S
+                turn("rebuilding" if self.status.needs_rebuild else "")
+                if not worked:
                     # A calm stream is taken in sips, so that small appends leave most of a core to others.
                     stop.wait(max(REBUILD_RETRY_S if self.status.needs_rebuild else IDLE_S, PAUSE * (monotonic() - begun)))
         finally:

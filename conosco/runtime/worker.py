@@ -4,6 +4,7 @@ of its own: the only use of the time of day is to append a tick when a timer is 
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event as Signal
+from time import monotonic, perf_counter_ns
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +15,7 @@ from conosco.model.problem import Refused
 from conosco.model.record import Draft, Record
 from conosco.ports.log import Log, LogFull
 from conosco.ports.state import State, StateFull
-from conosco.ports.tables import CURSORS, TIMERS
+from conosco.ports.tables import CURSORS, TIMERS, MetaRow, encode_row
 from conosco.runtime.backfill import Backfill
 from conosco.runtime.configuration import load, meta
 from conosco.runtime.duplicates import Duplicates
@@ -27,6 +28,9 @@ TRIES: Final = 3
 POLL_BUSY_S: Final = 0.002
 POLL_IDLE_S: Final = 0.02
 RETRY_S: Final = 1.0
+REFUSALS_MOST: Final = 5
+# A worker that has nothing to commit writes so often, to learn in time that State takes nothing any more.
+PROBE_S: Final = 2.0
 
 
 class Worker:
@@ -59,6 +63,9 @@ class Worker:
         self._failures: dict[Address, int] = {}
         self._poisoned: dict[Address, str] = {}
         self.step_ns: dict[str, int] = {}
+        self.commits = self.commit_ns = 0
+        # (source key, outcome) -> how many events since this process began.
+        self.outcomes: dict[tuple[str, str], int] = {}
         self._next_due: int | None = None
         self._know_due = False
 
@@ -67,23 +74,47 @@ class Worker:
         """The position of the last applied record."""
         return self._position
 
-    def run(self, stop: Signal) -> None:
-        """Work until told to stop. Trouble with the disk is waited out: nothing is lost, the log keeps everything."""
+    def run(self, stop: Signal, turn: Callable[[str], None] = lambda trouble: None) -> None:
+        """Work until told to stop. Trouble with the disk is waited out: nothing is lost, the log keeps everything.
+
+        A store that goes on refusing ends the run, so that the files are opened anew: one that was opened while nothing could
+        be written stays read-only for as long as it is open. The supervisor starts the worker again.
+
+        ``turn`` is told each time the loop comes round: the code of what is in the way, or an empty text.
+        """
         # The loop creates no cycles; collecting them would only walk all that is cached.
         gc.collect()
         gc.freeze()
         gc.disable()
-        idle = 0
+        idle = refusals = 0
+        probe_at = 0.0
         while not stop.is_set():
             try:
                 worked = self.step() or self.tick()
+                if worked or monotonic() >= probe_at:
+                    if not worked:
+                        self._probe()
+                    probe_at = monotonic() + PROBE_S
             except (StateFull, LogFull) as trouble:
+                turn("store_full")
                 self._note("store_full", {"error": str(trouble)})
+                refusals += 1
+                if refusals == REFUSALS_MOST:
+                    return
                 stop.wait(RETRY_S)
+                probe_at = 0.0
                 continue
+            turn("")
+            refusals = 0
             idle = 0 if worked else idle + 1
             if not worked:
                 stop.wait(POLL_BUSY_S if idle < 500 else POLL_IDLE_S)
+
+    def _probe(self) -> None:
+        """A durable write that means nothing: a store that fails is known before something must be written."""
+        self._state.begin(self._epoch)
+        self._state.put_many(CURSORS, {("probe",): encode_row(MetaRow(value=self._clock()))})
+        self._state.commit(None)
 
     def step(self) -> bool:
         """Apply what the log has, at most one micro-batch; False if there is nothing new."""
@@ -155,8 +186,15 @@ class Worker:
             self._poisoned[failure.address] = failure.stage
 
     def _commit(self, batch: MicroBatch, position: int | None) -> None:
+        begun = perf_counter_ns()
         sequence = batch.close(self._sequence)
         self._state.commit(position)
+        self.commit_ns += perf_counter_ns() - begun
+        self.commits += 1
+        for (source_id, outcome), count in batch.outcomes.items():
+            source = self._configuration.definitions_by_id.get(source_id)
+            told = ("unknown" if source is None else source.key, outcome)
+            self.outcomes[told] = self.outcomes.get(told, 0) + count
         self._duplicates.keep()
         # Only now: a gap in the feed would look like a feed that lost rows.
         self._sequence = sequence

@@ -27,6 +27,7 @@ from conosco.model.answer import (
     Profile,
     Readiness,
     ReplayChoice,
+    Sample,
     SegmentSize,
     Session,
     Status,
@@ -66,8 +67,11 @@ class Progress(Protocol):
     async def status(self) -> Status:
         """The counts as of now. Cheap: it is asked every second by every open page."""
 
-    async def readiness(self) -> Readiness:
-        """Whether this process can serve. Never raises: what fails is named in the answer."""
+    async def readiness(self, what: Literal["all", "tracking"] = "all") -> Readiness:
+        """Whether everything, or what tracking needs, can serve. Never raises: what fails is named in the answer."""
+
+    async def samples(self) -> list[Sample]:
+        """What there is to measure, of all roles: values of the metrics in ``runtime.metrics``."""
 
     async def wait(self, position: int, wait_ms: int, where: Literal["state", "warehouse"]) -> bool:
         """Wait until State (or the warehouse) includes this position, at most ``wait_ms``; False if it does not by then."""

@@ -1,14 +1,16 @@
 """Routes for those who run the product: status, questions in SQL, health and metrics."""
 
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from litestar import Request, Response, get, post
-from litestar.params import JSONBody
+from litestar.params import JSONBody, QueryParameter
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from conosco.model.answer import Readiness, Status
+from conosco.model.answer import Readiness, Sample, Status
+from conosco.runtime.metrics import METRICS
 from conosco.web.access import Desks, DoorDependency, bearer_token, client_address
 from conosco.web.forms import SqlForm
 from conosco.web.reading import InState, InWarehouse
@@ -51,30 +53,33 @@ async def read_live() -> Live:
 
 
 @get("/health/ready", opt={"public": True}, security=[])
-async def read_ready(office: Desks) -> Response[Readiness]:
-    """Whether requests can be served; 503 if not, naming what fails."""
-    readiness = await office.progress.readiness()
+async def read_ready(
+    office: Desks, what: Annotated[Literal["all", "tracking"], QueryParameter(name="for")] = "all"
+) -> Response[Readiness]:
+    """Whether requests can be served; 503 if not, naming what fails. ``for=tracking`` asks for what tracking needs only."""
+    readiness = await office.progress.readiness(what)
     return Response(readiness, status_code=200 if readiness.ready else 503)
 
 
-class StatusCollector:
-    """Gives the status to Prometheus in the registry's own format."""
+class SampleCollector:
+    """Gives samples to Prometheus under the names of the catalogue; what is not in it is left out."""
 
-    def __init__(self, status: Status) -> None:
-        self._status = status
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._samples = samples
 
     def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
-        """The families that the status fills."""
-        outcomes = CounterMetricFamily("conosco_events", "Events by what became of them.", labels=["outcome"])
-        for outcome in ("applied", "duplicates", "quarantined", "erased"):
-            outcomes.add_metric([outcome], getattr(self._status, outcome))
-        return [
-            CounterMetricFamily("conosco_events_accepted", "Events accepted.", value=self._status.accepted),
-            outcomes,
-            GaugeMetricFamily("conosco_events_warehoused", "Applied events in the warehouse.", value=self._status.warehoused),
-            GaugeMetricFamily("conosco_lag_seconds", "How old the next record to apply is.", value=self._status.lag_seconds),
-            GaugeMetricFamily("conosco_log_position", "The newest position of the log.", value=self._status.position),
-        ]
+        """The families that the samples fill, in the order of the catalogue."""
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {
+            name: (CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily)(
+                name.removesuffix("_total"), metric.meaning, labels=metric.labels
+            )
+            for name, metric in METRICS.items()
+        }
+        for sample in self._samples:
+            family = families.get(sample.metric)
+            if family is not None:
+                family.add_metric(sample.labels, sample.value)
+        return [family for family in families.values() if family.samples]
 
 
 @get("/metrics", opt={"public": True}, include_in_schema=False)
@@ -84,7 +89,7 @@ async def read_metrics(request: Request[Any, Any, Any], office: Desks, door: Doo
     if forwarded or client_address(request) not in _LOOPBACK:
         door.check_token(request, bearer_token(request))
     registry = CollectorRegistry()
-    registry.register(StatusCollector(await office.progress.status()))
+    registry.register(SampleCollector(await office.progress.samples()))
     shared: CollectorRegistry = request.app.state.registry
     return Response(generate_latest(registry) + generate_latest(shared), media_type=_METRICS_TYPE)
 

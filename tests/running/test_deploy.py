@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
+from conosco.runtime.metrics import METRICS
 from tests.running.installation import ADMIN_TOKEN, REPOSITORY, WRITE_KEY, Installation, basic, free_port, until
 
 DEPLOY = REPOSITORY / "deploy"
@@ -159,3 +161,12 @@ def test_what_the_container_installs_serves(tmp_path: Path) -> None:
     finally:
         server.terminate()
         server.wait(30)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
+def test_the_alerts_are_understood_and_name_metrics_that_there_are() -> None:
+    rules = DEPLOY / "prometheus-rules.yml"
+    said = subprocess.run(["promtool", "check", "rules", str(rules)], check=False, capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout + said.stderr
+    expressions = " ".join(line for line in rules.read_text().splitlines() if "expr:" in line)
+    assert set(re.findall(r"conosco_[a-z_]+", expressions)) <= set(METRICS)

@@ -32,7 +32,7 @@ class Desks:
         self.reading = Reading(log, state, Asking(folder.socket), keys, clock)
         history = History(self.reading)
         self.access = AccessDesk(self._control, keys, clock)
-        self.progress = ProgressDesk(self.reading, probe(folder.data))
+        self.progress = ProgressDesk(self.reading, probe(folder.data), folder)
         self.definitions = DefinitionsDesk(self.reading, connectors)
         self.segments = SegmentsDesk(self.reading, history)
         self.people = PeopleDesk(self.reading, history)

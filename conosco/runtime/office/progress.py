@@ -1,22 +1,42 @@
 """The progress desk: counts, readiness, and waiting for one's own writes."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
-from typing import Literal
+from importlib.metadata import version
+from typing import Final, Literal
 
-from conosco.model.answer import Job, Page, Readiness, Status
+from conosco.model.answer import Job, Page, Readiness, Sample, Status
 from conosco.model.moment import SECOND, spell_moment
 from conosco.ports.tables import CURSORS
 from conosco.runtime.asking import WarehouseUnavailable
+from conosco.runtime.bootstrap import Folder
 from conosco.runtime.office.reading import POLL_S, Reading
+from conosco.runtime.report import read_reports, trouble
+
+REPORTING: Final = ("worker", "sender", "warehouse")
+OUTCOMES: Final = ("applied", "duplicates", "quarantined", "erased")
+# How long a role may take until its first report: the largest files are opened and checked in this time.
+STARTING: Final = 20 * SECOND
+# What each finding means and what to do, for whoever is woken by it.
+ADVICE: Final = {
+    "unreadable": "Log or State cannot be read. Run `conosco doctor`; restore from a backup if a file is damaged.",
+    "not_writable": "Nothing can be written to the data folder: the disk is full, read-only or failing. Make room or mend it.",
+    "not_reporting": "This role does not run, or does not come round. The supervisor restarts it; see the journal for why it ends.",
+    "store_full": "The worker cannot write: the disk is full, read-only or failing. It goes on by itself once it can.",
+    "rebuilding": "The warehouse cannot be brought up to date and waits to be filled anew; see the journal.",
+    "stuck": "This role has been at one thing for two minutes. See the journal; restarting it loses nothing.",
+}
 
 
 class ProgressDesk:
     """Implements ``web.office.Progress``. ``probe`` makes a real durable write and says whether it succeeded."""
 
-    def __init__(self, reading: Reading, probe: Callable[[], bool]) -> None:
+    def __init__(self, reading: Reading, probe: Callable[[], bool], folder: Folder) -> None:
         self._reading = reading
         self._probe = probe
+        self._folder = folder
+        self._begun_at = reading.clock()
 
     async def status(self) -> Status:
         """The counts as of now. Accepted events that the worker has not reached are counted from the log's headers."""
@@ -43,11 +63,48 @@ class ProgressDesk:
         except WarehouseUnavailable:
             return 0
 
-    async def readiness(self) -> Readiness:
-        """Whether this process can serve: a real read of State, a real durable write, and a warehouse that answers."""
+    async def readiness(self, what: Literal["all", "tracking"] = "all") -> Readiness:
+        """Whether requests can be served: a real read of State, a real durable write, and what the other roles report.
+
+        For tracking only what an acknowledgement needs is looked at: it goes on while a worker or the warehouse is away.
+        """
         loop = asyncio.get_running_loop()
-        checks = {"state": self._can_read(), "disk": await loop.run_in_executor(None, self._probe)}
-        return Readiness(ready=all(checks.values()), checks=checks)
+        wrong = {
+            "state": "" if self._can_read() else "unreadable",
+            "disk": "" if await loop.run_in_executor(None, self._probe) else "not_writable",
+        }
+        if what == "all":
+            reports, now = read_reports(self._folder.run), self._reading.clock()
+            for role in REPORTING:
+                found = trouble(reports.get(role), now)
+                # At a start roles come one after the other; one that has never reported is given time.
+                is_coming = role not in reports and now - self._begun_at < STARTING
+                wrong[role] = "" if is_coming else found
+        return Readiness(
+            ready=not any(wrong.values()),
+            checks={name: not code for name, code in wrong.items()},
+            wrong={name: ADVICE[code] for name, code in wrong.items() if code},
+        )
+
+    async def samples(self) -> list[Sample]:
+        """What there is to measure, of this installation and as its roles report."""
+        status, readiness = await self.status(), await self.readiness()
+        files = [path.stat().st_size for path in self._folder.log.glob("*") if path.is_file()]
+        told = [
+            Sample("conosco_build_info", (version("conosco"),), 1),
+            Sample("conosco_events_accepted_total", (), status.accepted),
+            Sample("conosco_events_warehoused", (), status.warehoused),
+            Sample("conosco_lag_seconds", (), status.lag_seconds),
+            Sample("conosco_log_position", (), status.position),
+            Sample("conosco_log_bytes", (), sum(files)),
+            Sample("conosco_log_files", (), len(files)),
+            Sample("conosco_disk_free_bytes", (), shutil.disk_usage(self._folder.data).free),
+        ]
+        told += [Sample("conosco_events_total", (name,), getattr(status, name)) for name in OUTCOMES]
+        told += [Sample("conosco_ready", (name,), is_well) for name, is_well in readiness.checks.items()]
+        for report in read_reports(self._folder.run).values():
+            told += report.samples
+        return told
 
     def _can_read(self) -> bool:
         try:

@@ -30,6 +30,7 @@ from conosco.model.answer import (
     ProfileSplit,
     Readiness,
     ReplayChoice,
+    Sample,
     SeenIdentifier,
     SegmentSize,
     Session,
@@ -119,7 +120,10 @@ class FakeProgress:
             raise self.crash
         return self.counts
 
-    async def readiness(self) -> Readiness:
+    async def samples(self) -> list[Sample]:
+        return [Sample("conosco_lag_seconds", (), self.counts.lag_seconds), Sample("not_in_the_catalogue", (), 1)]
+
+    async def readiness(self, what: Literal["all", "tracking"] = "all") -> Readiness:
         return Readiness(ready=self.ready, checks={"log": True, "state": self.ready})
 
     async def wait(self, position: int, wait_ms: int, where: Literal["state", "warehouse"]) -> bool:
