@@ -1,19 +1,21 @@
 """Understanding a record: from what was received to Events, with their times corrected and their identifiers in order."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
-from conosco.collect.envelope import Examined, examine, read_envelope
+from conosco.collect.envelope import Examined, Shared, examine, read_envelope
 from conosco.collect.identifiers import Usable
+from conosco.collect.mapped import Told, map_record, named
 from conosco.collect.wire import NO_BYTES, Fault, as_id, as_text, breaks_limits, own_message_id
 from conosco.model.definition import Source
 from conosco.model.event import Event, read_json
 from conosco.model.identifier import IdentityRules
 from conosco.model.moment import EARLIEST, HOUR, LATEST, MINUTE, SECOND, parse_duration, parse_moment
 from conosco.model.outcome import Reason
-from conosco.model.record import IMPORTED, Envelope, Record
+from conosco.model.record import IMPORTED, MAPPED, Envelope, Record
 
 # Below this the difference of two clocks is the network's delay, and shifting by it would reorder events.
 SKEW_MIN: Final = 5 * SECOND
@@ -41,10 +43,13 @@ class _Clocks(msgspec.Struct, frozen=True, kw_only=True):
     imported: bool
 
 
-def understand(record: Record, source: Source, rules: IdentityRules) -> list[Event | Rejected]:
+def understand(
+    record: Record, source: Source, rules: IdentityRules, source_of: Callable[[int], Source] | None = None
+) -> list[Event | Rejected]:
     """The events of a request, in order of slot; erased ones are left out. Other kinds of records have none.
 
-    A function of its arguments alone. Times are microseconds.
+    A function of its arguments alone. Times are microseconds. Bodies of a webhook are read by the mappings of ``source``, or
+    of what ``source_of`` gives for the index of a slice.
     """
     if record.kind != "request" or not record.slices:
         return []
@@ -60,6 +65,10 @@ def understand(record: Record, source: Source, rules: IdentityRules) -> list[Eve
         imported=bool(record.flags & IMPORTED),
     )
     found: list[Event | Rejected] = []
+    if record.flags & MAPPED:
+        for of, told in map_record(record, envelope, source_of or (lambda _: source)):
+            found.append(_mapped(record, of, told, usable, clocks))
+        return found
     for slot, body in enumerate(record.slices[1:]):
         if body is None:
             continue
@@ -79,6 +88,22 @@ def understand(record: Record, source: Source, rules: IdentityRules) -> list[Eve
             message_id = as_id(examined.read.wire.message_id) or _given_id(record, envelope, slot)
             found.append(_event(record, source, slot, message_id, examined, clocks))
     return found
+
+
+def _mapped(record: Record, source: Source, told: Told, usable: Usable, clocks: _Clocks) -> Event | Rejected:
+    """What a mapping made is judged like any event."""
+    examined = told.event if isinstance(told.event, Fault) else examine(told.event, "", Shared(), usable, None)
+    if not isinstance(examined, Fault):
+        return _event(record, source, told.slot, told.message_id, examined, clocks)
+    fault = examined if isinstance(told.event, Fault) else named(examined, told)
+    return Rejected(
+        position=record.position,
+        slot=told.slot,
+        message_id=told.message_id,
+        source_id=record.source_id,
+        reason=fault.reason,
+        params=fault.params,
+    )
 
 
 def _given_id(record: Record, envelope: Envelope, slot: int) -> str:

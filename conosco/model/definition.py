@@ -11,7 +11,7 @@ KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,63}\Z", re.ASCII)
 Name = str | dict[Literal["en", "it", "pl", "pt"], str]
 State = Literal["active", "archived"]
 Basis = Literal["consent", "contract", "legitimate_interest", "legal_obligation"]
-SourceType = Literal["server", "browser", "app"]
+SourceType = Literal["server", "browser", "app", "webhook"]
 
 
 class Purpose(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="purpose"):
@@ -26,15 +26,58 @@ class Purpose(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     state: State = "active"
 
 
+class SecretName(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A secret by its name; the secret itself lies behind the Keys door and in no definition."""
+
+    secret: str
+
+
+class StandardSignature(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="standard_webhooks"
+):
+    """Bodies are signed as the Standard Webhooks specification says. ``tolerance``: how old a signature may be."""
+
+    secret: SecretName
+    tolerance: str = "5m"
+
+
+class HmacSignature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="hmac"):
+    """A header carries an HMAC of the body, after ``prefix``.
+
+    With ``timestamp_header`` that header's value (seconds since 1970) and a dot stand before the body in what is signed, and
+    ``tolerance`` says how old it may be.
+    """
+
+    secret: SecretName
+    header: str
+    algorithm: Literal["sha256", "sha1"] = "sha256"
+    encoding: Literal["hex", "base64"] = "hex"
+    prefix: str = ""
+    timestamp_header: str = ""
+    tolerance: str = "5m"
+
+
+Signature = StandardSignature | HmacSignature
+
+
 class SourceSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """``max_event_age``: older events are historical. ``priority``: of two sources the higher one's traits win."""
+    """``max_event_age``: older events are historical. ``priority``: of two sources the higher one's traits win.
+
+    Of a webhook source, ``mappings`` (in the mapping language) say which events its bodies are, and ``signature`` how a body
+    proves where it comes from.
+    """
 
     max_event_age: str = "1h"
     priority: int = 0
+    mappings: tuple[dict[str, Any], ...] = ()
+    signature: Signature | None = None
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="source"):
-    """Where events come from. Only a server source may assert that two identifiers are one person."""
+    """Where events come from. Only a server source may assert that two identifiers are one person.
+
+    A webhook source takes bodies of any shape, which its mappings turn into events.
+    """
 
     key: str
     name: Name

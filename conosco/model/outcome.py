@@ -23,6 +23,12 @@ Reason = Literal[
     "unreadable_text",
     "unreadable_time",
     "conflicting_duplicate",
+    # quarantined: what the mappings of a webhook source can mend
+    "no_mapping_applies",
+    "mapping_finds_nothing",
+    "mapping_cannot_read",
+    "mapping_wrong_type",
+    "mapping_too_large",
     # quarantined: what we must mend
     "processing_failed",
     # refused before the log: counted, never written

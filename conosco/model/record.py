@@ -20,6 +20,8 @@ GENESIS: Final = bytes(HASH_BYTES)
 
 # Flags of a record.
 IMPORTED: Final = 1
+# Its slices are no events but bodies, which the mappings of its source turn into events.
+MAPPED: Final = 2
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +63,24 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message_ids: dict[int, str] = {}
     shared: msgspec.Raw = msgspec.Raw(b"{}")
     client: str = ""
+    # Of a webhook: the id of the body as received, and the path of the list whose elements the slices are; ``shared`` then
+    # keeps the rest of the body.
+    body_id: str = ""
+    each: tuple[str, ...] = ()
+
+
+def slice_stride(slices: int) -> int:
+    """The distance of two slots of one slice, for a record with so many slices beside its envelope: a power of two."""
+    return 1 << max(0, slices - 1).bit_length()
+
+
+def slice_of(record: Record, slot: int) -> int:
+    """The index of the slice that the event at a slot was read from.
+
+    A slice of a webhook may hold several events; the further ones lie a stride, two strides, ... behind the first. In every
+    other record an event has a slice of its own.
+    """
+    return slot % slice_stride(len(record.slices) - 1) + 1
 
 
 def fresh_salts(count: int) -> tuple[bytes, ...]:

@@ -56,6 +56,12 @@ class QuarantineRow(Row):
     quarantined_at: int
 
 
+class MappedByRow(Row):
+    """The version of its source by which a body was mapped when it was replayed."""
+
+    version: int
+
+
 class IdentifierRow(Row):
     """An identifier's number, the raw component (everything connected by any link) that it lies in, and its person.
 
@@ -219,6 +225,8 @@ DEDUP_RECENT: Final = Table(name="dedup_recent", key=(("position", "int"),))
 DEDUP: Final = Table(name="dedup", key=(("last", "bytes"),))
 DEDUP_FILTERS: Final = Table(name="dedup_filters", key=(("filter", "int"), ("part", "int")))
 QUARANTINE: Final = Table(name="quarantine", key=(("position", "int"), ("slot", "int")))
+# Bodies of webhooks that were mapped later than they were received: by position and index of the slice.
+MAPPED_BY: Final = Table(name="mapped_by", key=(("position", "int"), ("slice", "int")))
 IDENTIFIERS: Final = Table(name="identifiers", key=(("namespace", "text"), ("value", "text")))
 COMPONENTS: Final = Table(name="components", key=(("component", "int"),))
 # Links to a hub: number of the hub, then of the link's left and right end.
@@ -246,6 +254,7 @@ ROWS: Final[dict[str, type[Row]]] = {
     "dedup": DedupRow,
     "dedup_filters": FilterRow,
     "quarantine": QuarantineRow,
+    "mapped_by": MappedByRow,
     "identifiers": IdentifierRow,
     "components": ComponentRow,
     "hub_links": HubLinkRow,
@@ -271,6 +280,7 @@ TABLES: Final = (
     DEDUP,
     DEDUP_FILTERS,
     QUARANTINE,
+    MAPPED_BY,
     IDENTIFIERS,
     COMPONENTS,
     HUB_LINKS,

@@ -151,6 +151,9 @@ class CompiledMapping:
             (wire := _WIRE_NAMES.get(name, name), _compile(value, name), _check_of(wire, name)) for name, value in mapping.fields
         ]
         self._objects = [_compile_object(made, f"objects/{at}") for at, made in enumerate(mapping.objects)]
+        # Where fields come from, for whoever must say what is wrong with one: path by name on the wire, "" for who it is.
+        self.paths = {_WIRE_NAMES.get(name, name): _shown_path(value) for name, value in mapping.fields}
+        self.paths[""] = ", ".join(_paths_to_people(mapping))
         ids = [value for name, value in mapping.fields if name == "message_id"]
         self.has_own_id = self.each is None or any(reads_item(value) for value in ids)
 
@@ -222,6 +225,20 @@ def apply(mappings: Sequence[CompiledMapping] | CompiledMapping, value: Any) -> 
     return Mapped(tuple(made)) if made else nothing
 
 
+def map_element(
+    mappings: Sequence[CompiledMapping], each: tuple[str, ...], root: Any, element: Any, at: int
+) -> Mapped | Unmapped:
+    """Map one element of the list at ``each`` by all mappings that go through it: as ``apply`` would, for this element alone."""
+    made: list[Made] = []
+    for number, mapping in enumerate(mappings):
+        if mapping.each == each and mapping.applies(root, element):
+            event = mapping.make(root, element)
+            if isinstance(event, Unmapped):
+                return msgspec.structs.replace(event, mapping=number)
+            made.append(Made(event, number, at, mapping.has_own_id))
+    return Mapped(tuple(made)) if made else Unmapped("no_mapping_applies")
+
+
 class CompiledValue:
     """A single value made ready: what turns an event into the body of a message, say."""
 
@@ -267,6 +284,20 @@ def paths_of(value: Value) -> list[Path]:
             return [path for _, inner in members for path in paths_of(inner)]
         case Items(path=path, of=inner):
             return [path, *(other for other in paths_of(inner) if other[:1] != (ITEM,))]
+
+
+def _paths_to_people(mapping: EventMapping) -> list[str]:
+    """The paths that lead to what identifies a person."""
+    found: dict[str, None] = {}
+    for name, value in mapping.fields:
+        inner = value.source.members if isinstance(value.source, Object) else ()
+        contacts = [member for key, member in inner if key in ("email", "phone")]
+        for key, member in inner:
+            if name == "context" and key == "traits" and isinstance(member.source, Object):
+                contacts += [contact for at, contact in member.source.members if at in ("email", "phone")]
+        for each in [value] if name in ("user_id", "anonymous_id", "previous_id") else contacts if name != "properties" else []:
+            found.update(dict.fromkeys(spell_path(path) for path in paths_of(each)))
+    return list(found)
 
 
 # Compiling ----------------------------------------------------------------------------------------------------------------
@@ -550,5 +581,6 @@ __all__ = [
     "apply",
     "compile_mapping",
     "compile_value",
+    "map_element",
     "spell_path",
 ]

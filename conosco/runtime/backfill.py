@@ -9,8 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from conosco.collect.understand import understand
-from conosco.model.definition import Definition, Source, kind_of
+from conosco.model.definition import Definition, kind_of
 from conosco.model.event import Event
 from conosco.model.ids import derived
 from conosco.model.record import Record
@@ -42,6 +41,7 @@ from conosco.rules.streams import StreamPlan, select, value_of
 from conosco.runtime.configuration import Configuration, meta
 from conosco.runtime.duplicates import Duplicates
 from conosco.runtime.feed import Feed
+from conosco.runtime.meaning import Meaning, scan_of
 from conosco.segment.plans import SegmentPlan
 from conosco.segment.stage import Cause, Evaluated, Ordinals, evaluate, expel
 
@@ -77,6 +77,7 @@ class Backfill:
         self._position = record.position
         self._now = record.logged_at
         self._note = note
+        self._meaning = Meaning(scan_of(state))
         self._new: list[StreamPlan] = []
 
     def run(self, sequence: int) -> int:
@@ -130,10 +131,7 @@ class Backfill:
             self._commit_chunk(work, progress)
 
     def _fold_record(self, work: Work, record: Record, wanted: dict[tuple[str, str | None], list[StreamPlan]]) -> None:
-        source = self._before.definitions_by_id.get(record.source_id)
-        if not isinstance(source, Source):
-            source = Source(key="unknown", name="unknown", type="browser", region="", id=record.source_id)
-        for event in understand(record, source, self._before.rules):
+        for event in self._meaning.items(record, self._before):
             if not isinstance(event, Event):
                 continue
             candidates = [*wanted.get((event.type, event.event), ()), *wanted.get((event.type, None), ())]

@@ -12,23 +12,24 @@ from conosco.activate.stage import park, retry, settle
 from conosco.collect.understand import Rejected, understand
 from conosco.govern.gate import Gate
 from conosco.model.command import LinkIdentifiers, LiveFrom, ReplayQuarantined, RetractLink, RetryDelivery, read_command
-from conosco.model.definition import Source
 from conosco.model.delivery import Attempt
 from conosco.model.event import Event
 from conosco.model.outcome import Outcome, OutcomeKind, Reason
 from conosco.model.problem import Refused
-from conosco.model.record import Record
+from conosco.model.record import MAPPED, Record, slice_of
 from conosco.ports.log import Log, LogFull
 from conosco.ports.state import Fenced, Key, State, StateFull
 from conosco.ports.tables import (
     CELLS,
     CURSORS,
     IDENTIFIERS,
+    MAPPED_BY,
     META,
     PERSONS,
     QUARANTINE,
     TIMERS,
     TRAITS,
+    MappedByRow,
     MetaRow,
     PersonRow,
     QuarantineRow,
@@ -42,6 +43,7 @@ from conosco.resolve.stage import assert_link, identifier_keys, retract_link
 from conosco.runtime.configuration import Configuration
 from conosco.runtime.duplicates import Duplicates
 from conosco.runtime.flow import FLOW, Ending, Step, Subject, ask_redated, settle_people
+from conosco.runtime.meaning import Meaning, source_of_record
 from conosco.runtime.surroundings import Surroundings
 from conosco.segment.stage import Cause, CauseKind, Ordinals, disarm, evaluate
 
@@ -89,6 +91,7 @@ class MicroBatch:
         self._work = Work(state)
         self._duplicates = duplicates
         self._around = Surroundings(self._work, log, duplicates, configuration, secret, Ordinals(), gate)
+        self._meaning = Meaning(self._work.scan)
         self._poisoned = poisoned
         self._step_ns = step_ns
         self._counts = dict.fromkeys(COUNTERS, 0)
@@ -158,10 +161,8 @@ class MicroBatch:
         work.prefetch(TRAITS, described)
 
     def _understand(self, record: Record) -> list[Event | Rejected]:
-        source = self._around.configuration.definitions_by_id.get(record.source_id)
-        if not isinstance(source, Source):
-            source = Source(key="unknown", name="unknown", type="browser", region="", id=record.source_id)
-        return understand(record, source, self._around.configuration.rules)
+        configuration = self._around.configuration
+        return understand(record, source_of_record(record, configuration), configuration.rules)
 
     # Records by kind.
 
@@ -310,8 +311,10 @@ class MicroBatch:
         records = self._around.log.read(address[0] - 1, 1)
         if row is None or not records or records[0].position != address[0]:
             return
-        item = next((item for item in self._understand(records[0]) if item.slot == address[1]), None)
-        if item is None:
+        record = records[0]
+        found = self._meaning.items(record, self._around.configuration)
+        item = next((item for item in found if item.slot == address[1]), None)
+        if item is None or (record.flags & MAPPED and self._map_anew(record, item, found)):
             return
         if isinstance(item, Rejected) or address in self._poisoned:
             self._end(item)
@@ -321,6 +324,33 @@ class MicroBatch:
             self._work.delete(QUARANTINE, address)
             self._counts["quarantined"] -= 1
             self._counts[_COUNTED_AS[kind]] += 1
+
+    def _map_anew(self, record: Record, item: Event | Rejected, found: Sequence[Event | Rejected]) -> bool:
+        """Map a body that was quarantined whole by the present mappings; False if it is to be replayed as it was mapped.
+
+        A body of which something was applied keeps its meaning: what it said cannot be taken back.
+        """
+        index, work = slice_of(record, item.slot), self._work
+        if sum(slice_of(record, other.slot) == index for other in found) != 1:
+            return False
+        fresh = [other for other in self._understand(record) if slice_of(record, other.slot) == index]
+        events = [other for other in fresh if isinstance(other, Event)]
+        if len(events) < len(fresh) or fresh == [item]:
+            if isinstance(item, Rejected):
+                for other in fresh:
+                    self._end(other)
+            return isinstance(item, Rejected)
+        source = source_of_record(record, self._around.configuration)
+        work.put(MAPPED_BY, (record.position, index), MappedByRow(version=source.version))
+        self._counts["quarantined"] -= 1
+        self._counts["accepted"] += len(events) - 1
+        for event in events:
+            is_poisoned = (event.position, event.slot) in self._poisoned
+            kind = self._end(event) if is_poisoned else self._run(Subject(event, "applied_after_replay"))
+            self._counts[_COUNTED_AS[kind]] += 1
+            if kind != "quarantined":
+                work.delete(QUARANTINE, (event.position, event.slot))
+        return True
 
     # Time.
 
@@ -366,7 +396,8 @@ class MicroBatch:
         """The time of an event that lay ahead has come: fold it now."""
         around, work = self._around, self._work
         record = around.log.read(position - 1, 1)[0]
-        event = next((item for item in self._understand(record) if item.slot == slot), None)
+        items = self._meaning.items(record, around.configuration)
+        event = next((item for item in items if item.slot == slot), None)
         if not isinstance(event, Event):
             return
         configuration = around.configuration

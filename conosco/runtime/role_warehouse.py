@@ -8,8 +8,6 @@ from typing import Final
 
 from sqlglot import exp
 
-from conosco.collect.understand import understand
-from conosco.model.definition import Source
 from conosco.model.event import Event
 from conosco.model.record import Record
 from conosco.ports.state import State
@@ -21,6 +19,7 @@ from conosco.runtime.bootstrap import Folder, clock, open_log, open_state
 from conosco.runtime.bootstrap_warehouse import open_warehouse, render_sql
 from conosco.runtime.configuration import load
 from conosco.runtime.journal import Journal
+from conosco.runtime.meaning import Meaning, scan_of
 from conosco.runtime.process import settings_of_role, stop_signal
 from conosco.runtime.report import Reporter
 from conosco.runtime.settings import Settings
@@ -37,6 +36,7 @@ EVERYTHING: Final = 1 << 62
 
 def understanding(state: State) -> Callable[[Record], list[Event]]:
     """How the warehouse reads records: as the worker does, with the definitions that State holds now."""
+    meaning = Meaning(scan_of(state))
     configuration = load(state)
     read_at = state.offset()[0]
 
@@ -44,10 +44,7 @@ def understanding(state: State) -> Callable[[Record], list[Event]]:
         nonlocal configuration, read_at
         if record.position > read_at or record.source_id not in configuration.definitions_by_id:
             configuration, read_at = load(state), state.offset()[0]
-        source = configuration.definitions_by_id.get(record.source_id)
-        if not isinstance(source, Source):
-            source = Source(key="unknown", name="unknown", type="browser", region="", id=record.source_id)
-        return [item for item in understand(record, source, configuration.rules) if isinstance(item, Event)]
+        return [item for item in meaning.items(record, configuration) if isinstance(item, Event)]
 
     return read
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from conosco.activate.stage import activate
 from conosco.govern.gate import Gate
-from conosco.model.record import Record
+from conosco.model.record import Record, slice_of
 from conosco.ports.log import Log
 from conosco.ports.tables import PERSONS, PersonRow
 from conosco.ports.work import Work
@@ -61,7 +61,8 @@ class Surroundings:
             if not found or found[0].position != position:
                 return None
             record = found[0]
-        return record.slices[slot + 1] if slot + 1 < len(record.slices) else None
+        index = slice_of(record, slot)
+        return record.slices[index] if index < len(record.slices) else None
 
     def watch(self, number: int, person: PersonRow) -> None:
         """Notice a timer that a step armed, if it falls due within this micro-batch."""
