@@ -254,12 +254,34 @@ class KeptEvent(msgspec.Struct, frozen=True, kw_only=True):
     quarantined_at: When
 
 
+class EventPreview(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that a mapping would make, in the shape of the tracking API, or why there would be none."""
+
+    event: dict[str, Any] | None
+    message_id: str
+    event_at: When | None = None
+    identifiers: list[str] = []
+    problem: Problem | None = None
+
+
+class BodyPreview(msgspec.Struct, frozen=True, kw_only=True):
+    """A body of a webhook and what it would become; ``around`` is the rest of the body that an element came in."""
+
+    position: int | None
+    received_at: When
+    body: Any
+    around: Any
+    events: list[EventPreview]
+
+
 class ReplayChoice(msgspec.Struct, frozen=True, kw_only=True):
     """Which quarantined events to replay: those that meet every choice that is made; no choice means all."""
 
     addresses: tuple[tuple[int, int], ...] = ()
     message_ids: tuple[str, ...] = ()
     reason: str = ""
+    # A source by id or key.
+    source: str = ""
 
 
 class DeliveryAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from conosco.web.access import Door, GuessLimit, close_session, open_session, re
 from conosco.web.care import CARE_ROUTES
 from conosco.web.contract import openapi_config, read_contract
 from conosco.web.definitions import DEFINITION_ROUTES
+from conosco.web.hook_previews import HOOK_ROUTES
 from conosco.web.journal import Note, keep_silent
 from conosco.web.not_built import NOT_BUILT_ROUTES
 from conosco.web.office import Office
@@ -53,7 +54,8 @@ def create_api(
 
     ``clock_s`` is a monotonic clock in seconds; it is used to limit guesses only. Defects are noted without values.
     """
-    teller = ProblemTeller(Wording(load_catalogues()), note)
+    wording = Wording(load_catalogues())
+    teller = ProblemTeller(wording, note)
     door = Door(office, GuessLimit(clock_s))
 
     def the_office() -> Office:
@@ -70,6 +72,7 @@ def create_api(
             *SEGMENT_ROUTES,
             *PEOPLE_ROUTES,
             *CARE_ROUTES,
+            *HOOK_ROUTES,
             *NOT_BUILT_ROUTES,
             read_session,
             open_session,
@@ -99,5 +102,6 @@ def create_api(
         debug=False,
     )
     app.state.registry = registry or CollectorRegistry()
+    app.state.wording = wording
     app.state.static = load_static()
     return app

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import unquote
 
+from conosco.web.hooks import is_hook
 from conosco.web.journal import Note, keep_silent
 from conosco.web.reading import CARRIED
 
@@ -32,16 +33,23 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{8,64}\Z")
 _PROFILES: Final = b"/api/profiles/"
 
 
-def create_app(api: Any, tracking: Any, clock_ns: Callable[[], int] = time.monotonic_ns, note: Note = keep_silent) -> Application:
+def create_app(
+    api: Any, tracking: Any, clock_ns: Callable[[], int] = time.monotonic_ns, note: Note = keep_silent, hooks: Any = None
+) -> Application:
     """Join the API and tracking (both ASGI applications). ``/v1/*`` is tracking's, with nothing in between.
 
-    Every other answer carries the security headers and ``x-request-id``. Writes and whatever was refused are noted by their
+    ``hooks`` takes the bodies of webhooks. Every other answer carries the security headers and ``x-request-id``. Writes and whatever was refused are noted by their
     route; reads that went well are not, because every open page makes several a second. Lifespan events go to the API.
     """
 
+    # Without it its addresses are like any other that nobody knows.
+    to_hooks = hooks or api
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            if scope["path"].startswith("/v1/"):
+            if is_hook(scope["path"]):
+                await to_hooks(scope, receive, send)
+            elif scope["path"].startswith("/v1/"):
                 await tracking(scope, receive, send)
             else:
                 await _answer(api, scope, receive, send, clock_ns, note)

@@ -18,10 +18,15 @@ Wanted = Annotated[str, QueryParameter(name="state", max_length=100, description
 
 @get("/api/quarantine")
 async def list_quarantine(
-    office: Desks, in_state: InState, reason: Only = "", limit: Limit = LIMIT_DEFAULT, cursor: Cursor = ""
+    office: Desks,
+    in_state: InState,
+    reason: Only = "",
+    source: Only = "",
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: Cursor = "",
 ) -> Page[KeptEvent]:
     """Events that could not be applied, with the reason; their bytes are kept."""
-    return await office.care.quarantine(reason, cursor, limit)
+    return await office.care.quarantine(reason, cursor, limit, source)
 
 
 @post("/api/quarantine/replay", status_code=200)
@@ -32,6 +37,7 @@ async def replay_quarantine(office: Desks, data: JSONBody[ReplayForm | None] = N
         addresses=tuple((address.position, address.slot) for address in chosen.addresses),
         message_ids=chosen.message_ids,
         reason=chosen.reason,
+        source=chosen.source,
     )
     return command_response(await office.care.replay(choice))
 

@@ -226,3 +226,4 @@ class ReplayForm(Form, frozen=True, kw_only=True, forbid_unknown_fields=True):
     addresses: tuple[AddressForm, ...] = ()
     message_ids: tuple[str, ...] = ()
     reason: str = ""
+    source: str = ""

@@ -9,13 +9,15 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from uvicorn.loops.auto import auto_loop_factory
 
+from conosco.collect.mapped import WEBHOOK
 from conosco.model.definition import Identity, Source, read_definition
 from conosco.model.identifier import IdentityRules
 from conosco.ports.tables import DEFINITIONS
-from conosco.runtime.bootstrap import clock, open_log
+from conosco.runtime.bootstrap import INSTALLATION_SECRET, clock, open_log, required_secret
 from conosco.runtime.discover import destination_connectors
 from conosco.runtime.journal import Journal
 from conosco.runtime.office.desks import Desks
+from conosco.runtime.office.hooks import source_secret
 from conosco.runtime.office.reading import Reading
 from conosco.runtime.process import settings_of_role, watch_supervisor
 from conosco.runtime.settings import Settings
@@ -23,6 +25,8 @@ from conosco.web.api import create_api
 from conosco.web.app import create_app
 from conosco.web.committer import Committer
 from conosco.web.forwarded import behind_proxies
+from conosco.web.hook_sources import HookSources
+from conosco.web.hooks import Hooks
 from conosco.web.tracking import Limits, SourceEntry, SourceTable, Tracking, TrackingMetrics
 
 # How old the table of write keys may be: a new source works, and an archived one stops, within this time.
@@ -47,7 +51,7 @@ class SourceDesk:
             entries = {
                 made.write_key_hash: SourceEntry(made.id, made.type, made.state == "active")
                 for made in sources
-                if made.write_key_hash
+                if made.write_key_hash and made.type != WEBHOOK
             }
             identity = self._reading.definition("identity", "identity")
             rules = identity.rules if isinstance(identity, Identity) else IdentityRules()
@@ -68,14 +72,23 @@ async def _serve(settings: Settings) -> None:
     desks = Desks(settings, destination_connectors())
     registry = CollectorRegistry()
     log = open_log(settings)
+    committer = Committer(log, pending_bytes_max=settings.pending_bytes_max)
     tracking = Tracking(
         sources=SourceDesk(desks.reading),
-        committer=Committer(log, pending_bytes_max=settings.pending_bytes_max),
+        committer=committer,
         limits=Limits(),
         clock=clock,
         metrics=TrackingMetrics(registry),
     )
-    app = create_app(create_api(desks, registry, note=journal.note), tracking, note=journal.note)
+    hooks = Hooks(
+        sources=HookSources(desks.reading, clock, SOURCES_FRESH_US),
+        secret=lambda name: desks.reading.keys.secret(source_secret(name)),
+        hash_key=required_secret(desks.reading.keys, INSTALLATION_SECRET),
+        committer=committer,
+        clock=clock,
+        registry=registry,
+    )
+    app = create_app(create_api(desks, registry, note=journal.note), tracking, note=journal.note, hooks=hooks)
     if settings.trusted_proxies:
         app = behind_proxies(app, settings.trusted_proxies)
     config = uvicorn.Config(

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from conosco.model.answer import (
     AsOf,
+    BodyPreview,
     Commanded,
     ConsentRecord,
     DeliveryAnswer,
@@ -152,11 +153,14 @@ class People(Protocol):
 class Care(Protocol):
     """What went wrong and can be mended: quarantined events and failed deliveries."""
 
-    async def quarantine(self, reason: str, cursor: str, limit: int) -> Page[KeptEvent]:
-        """Quarantined events in log order; ``reason`` empty means all."""
+    async def quarantine(self, reason: str, cursor: str, limit: int, source: str = "") -> Page[KeptEvent]:
+        """Quarantined events in log order; empty ``reason`` and ``source`` (id or key) mean all. Refuses ``not_found`` (404)."""
 
     async def replay(self, choice: ReplayChoice) -> Commanded:
-        """Append the command to apply these events again; ``count`` is how many are in quarantine and chosen."""
+        """Append the command to apply these events again; ``count`` is how many are in quarantine and chosen.
+
+        Bodies of webhooks of which nothing was applied are mapped by the present mappings. Refuses ``not_found`` (404; source).
+        """
 
     async def deliveries(self, state: str, destination: str, cursor: str, limit: int) -> Page[DeliveryAnswer]:
         """Deliveries, newest first; an empty ``state`` or ``destination`` (key) means all."""
@@ -170,6 +174,19 @@ class Questions(Protocol):
 
     async def sql(self, sql: str, params: Sequence[Any]) -> Answer:
         """Answer one read-only SELECT over the documented tables. Raises ``QueryFailed``."""
+
+
+class Hooks(Protocol):
+    """Webhook sources: trying their mappings, and the secrets of their signatures."""
+
+    async def preview(self, ref: str, mappings: Sequence[Any] | None, last: int, body: Any) -> list[BodyPreview]:
+        """What mappings (None: the source's own) make of a body, or of the ``last`` bodies received (body None), newest first.
+
+        Stores nothing. Refuses ``not_found`` (404), ``not_a_webhook_source``, and what is wrong in the mappings (422).
+        """
+
+    async def keep_secret(self, name: str, value: str) -> None:
+        """Keep a secret durably under a name. Refuses ``bad_key`` and ``out_of_range`` (422)."""
 
 
 class Office(Protocol):
@@ -198,6 +215,10 @@ class Office(Protocol):
     @property
     def care(self) -> Care:
         """Quarantine and deliveries."""
+
+    @property
+    def hooks(self) -> Hooks:
+        """Webhook sources."""
 
     @property
     def questions(self) -> Questions:

@@ -31,12 +31,13 @@ class CareDesk:
         self._reading = reading
         self._history = history
 
-    async def quarantine(self, reason: str, cursor: str, limit: int) -> Page[KeptEvent]:
+    async def quarantine(self, reason: str, cursor: str, limit: int, source: str = "") -> Page[KeptEvent]:
         """Quarantined events in log order."""
+        source_id = self._reading.required("source", source).id if source else ""
         after = read_cursor(cursor, tuple[int, int])
         found: list[KeptEvent] = []
         for key, row in self._quarantined(after):
-            if not reason or row.reason == reason:
+            if (not reason or row.reason == reason) and (not source_id or row.source_id == source_id):
                 if len(found) == limit:
                     return Page(items=found, next=cursor_of((found[-1].position, found[-1].slot)))
                 found.append(_kept(key, row))
@@ -54,12 +55,14 @@ class CareDesk:
     async def replay(self, choice: ReplayChoice) -> Commanded:
         """Append the command to apply these events again."""
         wanted = {tuple(address) for address in choice.addresses}
+        source_id = self._reading.required("source", choice.source).id if choice.source else ""
         chosen = [
             key
             for key, row in self._quarantined(None)
             if (not wanted or key in wanted)
             and (not choice.message_ids or row.message_id in choice.message_ids)
             and (not choice.reason or row.reason == choice.reason)
+            and (not source_id or row.source_id == source_id)
         ][:REPLAY_MOST]
         if not chosen:
             return Commanded(position=self._reading.state.offset()[0], applied=True, count=0)

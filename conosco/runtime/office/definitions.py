@@ -27,6 +27,7 @@ from conosco.rules.catalogue import Catalogue
 from conosco.rules.parse import parse_attribute, parse_where
 from conosco.runtime.bootstrap import hash_of, random_id
 from conosco.runtime.configuration import Configuration
+from conosco.runtime.office.hooks import problems_of_webhook
 from conosco.runtime.office.reading import APPLIED_WITHIN_MS, Reading, cursor_of, read_cursor
 from conosco.runtime.sender import Connector
 
@@ -132,6 +133,7 @@ class DefinitionsDesk:
                 if parse_duration(made.spec.max_event_age) is None:
                     params: dict[str, str | int] = {"value": made.spec.max_event_age}
                     problems.append(Problem(code="unreadable_duration", params=params, pointer="/spec/max_event_age"))
+                problems += problems_of_webhook(made, self._reading.keys)
             case _:
                 pass
         if problems:

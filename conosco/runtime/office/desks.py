@@ -12,6 +12,7 @@ from conosco.runtime.office.access import AccessDesk
 from conosco.runtime.office.care import CareDesk, QuestionsDesk
 from conosco.runtime.office.definitions import DefinitionsDesk
 from conosco.runtime.office.history import History
+from conosco.runtime.office.hooks import HooksDesk
 from conosco.runtime.office.people import PeopleDesk
 from conosco.runtime.office.progress import ProgressDesk
 from conosco.runtime.office.reading import Reading
@@ -37,6 +38,7 @@ class Desks:
         self.segments = SegmentsDesk(self.reading, history)
         self.people = PeopleDesk(self.reading, history)
         self.care = CareDesk(self.reading, history)
+        self.hooks = HooksDesk(self.reading)
         self.questions = QuestionsDesk(history)
 
     def close(self) -> None:
