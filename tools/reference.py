@@ -73,6 +73,31 @@ MEANINGS: Final[dict[Reason, tuple[Heading, str, str]]] = {
         "An event with this message id from this source came before, with another content.",
         "Give each event its own message id.",
     ),
+    "no_mapping_applies": (
+        "quarantined",
+        "It is the body of a webhook, and none of its source's mappings applies to it.",
+        "Add a mapping, or widen the tests of one, and replay it: it is then mapped by what is there.",
+    ),
+    "mapping_finds_nothing": (
+        "quarantined",
+        "It is the body of a webhook; a mapping goes through a list that is not there, or has nothing in it.",
+        "Correct the path named in the parameters, or test for it, and replay it.",
+    ),
+    "mapping_cannot_read": (
+        "quarantined",
+        "It is the body of a webhook; a value that a mapping converts cannot be read so, such as a word as a number.",
+        "Change how the value at the path in the parameters is read, and replay it.",
+    ),
+    "mapping_wrong_type": (
+        "quarantined",
+        "It is the body of a webhook; a mapping finds a value of the wrong kind, such as a list where a text is needed.",
+        "Correct the path named in the parameters, and replay it.",
+    ),
+    "mapping_too_large": (
+        "quarantined",
+        "It is the body of a webhook; what a mapping makes of it is larger than an event may be, or has too many elements.",
+        "Take fewer fields, and replay it.",
+    ),
     "processing_failed": (
         "quarantined",
         "Conosco failed to process it, three times. This is our fault, not the sender's.",

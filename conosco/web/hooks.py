@@ -108,7 +108,7 @@ class Hooks:
                 status, answer = 200, HookStatus(success=True)
             elif scope["method"] != "POST":
                 extra = ((b"allow", b"POST, GET, HEAD"),)
-                raise refuse("method_not_allowed", status=405)
+                raise refuse("method_not_allowed", status=405, method=scope["method"])
             else:
                 status, answer = 200, await self._take(source, headers, receive, received_at)
         except Disconnected:

@@ -55,6 +55,7 @@ class Lobby:
     segments = property(lambda self: self.office.segments)
     people = property(lambda self: self.office.people)
     care = property(lambda self: self.office.care)
+    hooks = property(lambda self: self.office.hooks)
     questions = property(lambda self: self.office.questions)
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from conosco.model.answer import (
     AsOf,
+    BodyPreview,
     Commanded,
     ConsentRecord,
     DeliveryAnswer,
@@ -385,7 +386,7 @@ class FakeCare:
         self.replays: list[ReplayChoice] = []
         self.retried: list[str] = []
 
-    async def quarantine(self, reason: str, cursor: str, limit: int) -> Page[KeptEvent]:
+    async def quarantine(self, reason: str, cursor: str, limit: int, source: str = "") -> Page[KeptEvent]:
         return page_of([event for event in self.kept if reason in ("", event.reason)], cursor, limit)
 
     async def replay(self, choice: ReplayChoice) -> Commanded:
@@ -433,6 +434,22 @@ class FakeQuestions:
         return Answer(columns=("sql", "exact", "params"), rows=[(sql, Decimal("0.1"), list(params))], as_of=1_000)
 
 
+class FakeHooks:
+    """Previews as given, and the names of secrets."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Sequence[Any] | None, int, Any]] = []
+        self.secrets: dict[str, str] = {}
+        self.previews: list[BodyPreview] = []
+
+    async def preview(self, ref: str, mappings: Sequence[Any] | None, last: int, body: Any) -> list[BodyPreview]:
+        self.asked.append((ref, mappings, last, body))
+        return self.previews
+
+    async def keep_secret(self, name: str, value: str) -> None:
+        self.secrets[name] = value
+
+
 class FakeOffice:
     """All desks."""
 
@@ -443,4 +460,5 @@ class FakeOffice:
         self.segments = FakeSegments(self.definitions)
         self.people = FakePeople()
         self.care = FakeCare()
+        self.hooks = FakeHooks()
         self.questions = FakeQuestions()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import conosco
 from conosco.model.problem import Refused
 from conosco.ports.log import LogFull
+from conosco.rules.mapping_parse import CODES as MAPPING_CODES
 from conosco.rules.parse import CODES
 from conosco.web.wording import LANGUAGES, Language, Wording, choose_language, load_catalogues
 from tests.unit.web.conftest import Client
@@ -205,7 +206,7 @@ def _told(call: ast.Call) -> tuple[str, set[str]] | None:
 
 
 def test_every_code_has_words() -> None:
-    codes = set(told_codes()) | set(CODES)
+    codes = set(told_codes()) | set(CODES) | set(MAPPING_CODES)
     assert len(codes) > 50, "the search must find what there is"
     assert sorted(codes - set(CATALOGUES["en"].codes)) == []
 
