@@ -58,8 +58,8 @@ def compiled_mappings(source: Source) -> tuple[CompiledMapping, ...]:
     return _compiled(msgspec.json.encode(source.spec.mappings)) if source.spec.mappings else ()
 
 
-def map_record(record: Record, envelope: Envelope, source_of: Callable[[int], Source]) -> Iterator[tuple[Source, Told]]:
-    """What the bodies of a record are, in order of slices; erased ones are left out.
+def map_record(record: Record, envelope: Envelope, source_of: Callable[[int], Source]) -> Iterator[tuple[Source, list[Told]]]:
+    """What each body of a record is, in order of slices; erased ones are left out.
 
     ``source_of`` gives, for the index of a slice, its source with the mappings by which that slice is read.
     """
@@ -76,17 +76,20 @@ def map_record(record: Record, envelope: Envelope, source_of: Callable[[int], So
             body_id = f"{body_id}-{index}"
         found = _map_body(body, mappings) if whole is None else whole.map_element(index, body, mappings)
         if isinstance(found, Fault):
-            yield source, Told(index - 1, body_id, found)
+            yield source, [Told(index - 1, body_id, found)]
             continue
         if index - 1 + (len(found) - 1) * stride >= SLOTS_MAX:
-            yield source, Told(index - 1, body_id, Fault(reason="mapping_too_large", params={"limit": SLOTS_MAX // stride}))
+            fault = Fault(reason="mapping_too_large", params={"limit": SLOTS_MAX // stride})
+            yield source, [Told(index - 1, body_id, fault)]
             continue
         seen: set[str] = set()
+        told: list[Told] = []
         for number, made in enumerate(found):
             message_id = _message_id(made, body_id, seen)
             made.event["messageId"] = message_id
             slot = index - 1 + number * stride
-            yield source, Told(slot, message_id, _ENCODER.encode(made.event), mappings[made.mapping].paths, made.mapping + 1)
+            told.append(Told(slot, message_id, _ENCODER.encode(made.event), mappings[made.mapping].paths, made.mapping + 1))
+        yield source, told
 
 
 def _message_id(made: Made, body_id: str, seen: set[str]) -> str:
@@ -156,6 +159,8 @@ def _read(body: bytes) -> Any:
 
 
 def _fault(found: Unmapped) -> Fault:
+    if found.cause == "no_mapping_applies":
+        return Fault(reason="no_mapping_applies")
     params: dict[str, str | int] = {"mapping": found.mapping + 1, "field": found.field, "path": found.path}
     return Fault(reason=_REASONS[found.cause], params={name: value for name, value in params.items() if value != ""})
 
@@ -163,6 +168,6 @@ def _fault(found: Unmapped) -> Fault:
 def named(fault: Fault, told: Told) -> Fault:
     """A fault of an event that a mapping made, with the place in the body that it comes from."""
     field = str(fault.params.get("field", ""))
-    path = told.paths.get(field) or (told.paths.get("") if fault.reason == "no_usable_identifier" else "")
+    path = told.paths.get(field) if field or fault.reason == "no_usable_identifier" else ""
     params: dict[str, str | int] = {**fault.params, "mapping": told.mapping}
     return Fault(reason=fault.reason, params={**params, "path": path} if path else params)

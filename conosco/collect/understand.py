@@ -1,6 +1,6 @@
 """Understanding a record: from what was received to Events, with their times corrected and their identifiers in order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -67,7 +67,7 @@ def understand(
     found: list[Event | Rejected] = []
     if record.flags & MAPPED:
         for of, told in map_record(record, envelope, source_of or (lambda _: source)):
-            found.append(_mapped(record, of, told, usable, clocks))
+            found += _mapped(record, of, told, usable, clocks)
         return found
     for slot, body in enumerate(record.slices[1:]):
         if body is None:
@@ -90,20 +90,25 @@ def understand(
     return found
 
 
-def _mapped(record: Record, source: Source, told: Told, usable: Usable, clocks: _Clocks) -> Event | Rejected:
-    """What a mapping made is judged like any event."""
-    examined = told.event if isinstance(told.event, Fault) else examine(told.event, "", Shared(), usable, None)
-    if not isinstance(examined, Fault):
-        return _event(record, source, told.slot, told.message_id, examined, clocks)
-    fault = examined if isinstance(told.event, Fault) else named(examined, told)
-    return Rejected(
-        position=record.position,
-        slot=told.slot,
-        message_id=told.message_id,
-        source_id=record.source_id,
-        reason=fault.reason,
-        params=fault.params,
-    )
+def _mapped(record: Record, source: Source, told: Sequence[Told], usable: Usable, clocks: _Clocks) -> Sequence[Event | Rejected]:
+    """What mappings made of one body is judged like any event. If one of its events breaks a rule, the body is rejected whole."""
+    events: list[Event | Rejected] = []
+    for each in told:
+        examined = each.event if isinstance(each.event, Fault) else examine(each.event, "", Shared(), usable, None)
+        if isinstance(examined, Fault):
+            fault = examined if isinstance(each.event, Fault) else named(examined, each)
+            return [
+                Rejected(
+                    position=record.position,
+                    slot=told[0].slot,
+                    message_id=each.message_id,
+                    source_id=record.source_id,
+                    reason=fault.reason,
+                    params=fault.params,
+                )
+            ]
+        events.append(_event(record, source, each.slot, each.message_id, examined, clocks))
+    return events
 
 
 def _given_id(record: Record, envelope: Envelope, slot: int) -> str:

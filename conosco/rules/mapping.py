@@ -186,7 +186,8 @@ class CompiledMapping:
                 if found:
                     event["objects"] = found
         except Unreadable as unreadable:
-            return Unmapped(cast(Cause, unreadable.cause), unreadable.field, unreadable.path)
+            path = unreadable.path or self.paths.get(_WIRE_NAMES.get(unreadable.field, unreadable.field), "")
+            return Unmapped(cast(Cause, unreadable.cause), unreadable.field, path)
         if _outgrows(event, RESULT_CHARACTERS_MAX) < 0:
             return Unmapped("too_large")
         return event

@@ -336,9 +336,8 @@ class MicroBatch:
         fresh = [other for other in self._understand(record) if slice_of(record, other.slot) == index]
         events = [other for other in fresh if isinstance(other, Event)]
         if len(events) < len(fresh) or fresh == [item]:
-            if isinstance(item, Rejected):
-                for other in fresh:
-                    self._end(other)
+            if isinstance(item, Rejected) and fresh:
+                self._end(fresh[0])
             return isinstance(item, Rejected)
         source = source_of_record(record, self._around.configuration)
         work.put(MAPPED_BY, (record.position, index), MappedByRow(version=source.version))

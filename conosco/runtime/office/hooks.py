@@ -14,7 +14,7 @@ from conosco.collect.understand import Rejected, understand
 from conosco.collect.wire import Fault
 from conosco.model.answer import BodyPreview, EventPreview
 from conosco.model.definition import Signature, Source, SourceSpec
-from conosco.model.event import read_json
+from conosco.model.event import Event, read_json
 from conosco.model.identifier import IdentityRules
 from conosco.model.moment import parse_duration, spell_moment
 from conosco.model.problem import Problem, Refused, refuse
@@ -161,29 +161,16 @@ def _previews(record: Record, source: Source, rules: IdentityRules, is_given: bo
     """What becomes of each body of a record, in order."""
     raw = record.slices[0]
     envelope, _ = read_envelope(raw or b'{"received_at":%d}' % record.logged_at)
-    told = [told for _, told in map_record(record, envelope, lambda _: source)]
-    items = understand(record, source, rules)
+    told = {slice_of(record, each[0].slot): each for _, each in map_record(record, envelope, lambda _: source)}
+    items: dict[int, list[Event | Rejected]] = {}
+    for item in understand(record, source, rules):
+        items.setdefault(slice_of(record, item.slot), []).append(item)
     found: list[BodyPreview] = []
     for index, body in enumerate(record.slices[1:], 1):
         if body is None:
             continue
-        made: list[EventPreview] = []
-        for each, item in zip(told, items, strict=True):
-            if slice_of(record, each.slot) != index:
-                continue
-            event = None if isinstance(each.event, Fault) else read_json(each.event)
-            if isinstance(item, Rejected):
-                problem = Problem(code=item.reason, params=item.params)
-                made.append(EventPreview(event=event, message_id=item.message_id, problem=problem))
-            else:
-                made.append(
-                    EventPreview(
-                        event=event,
-                        message_id=item.message_id,
-                        event_at=spell_moment(item.event_at),
-                        identifiers=[f"{identifier.namespace}:{identifier.value}" for identifier in item.identifiers],
-                    )
-                )
+        wires = {each.message_id: None if isinstance(each.event, Fault) else read_json(each.event) for each in told[index]}
+        made = [_event_preview(item, wires.get(item.message_id)) for item in items[index]]
         found.append(
             BodyPreview(
                 position=None if is_given else record.position,
@@ -194,6 +181,18 @@ def _previews(record: Record, source: Source, rules: IdentityRules, is_given: bo
             )
         )
     return found
+
+
+def _event_preview(item: Event | Rejected, wire: dict[str, Any] | None) -> EventPreview:
+    """One event as its mapping made it, with what becomes of it."""
+    if isinstance(item, Rejected):
+        return EventPreview(event=wire, message_id=item.message_id, problem=Problem(code=item.reason, params=item.params))
+    return EventPreview(
+        event=wire,
+        message_id=item.message_id,
+        event_at=spell_moment(item.event_at),
+        identifiers=[f"{identifier.namespace}:{identifier.value}" for identifier in item.identifiers],
+    )
 
 
 def _shown(body: bytes) -> Any:
