@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from conosco.model.outcome import OutcomeKind, Reason
 from conosco.runtime.metrics import METRICS
 from conosco.runtime.settings import VARIABLES
+from conosco.web.hooks import HookMetrics
 from conosco.web.tracking import TrackingMetrics
 
 REFERENCE: Final = Path(__file__).parents[1] / "docs" / "reference"
@@ -142,6 +143,7 @@ def metrics_page() -> str:
     """The page on metrics: what `/metrics` gives to Prometheus."""
     registry = CollectorRegistry()
     TrackingMetrics(registry)
+    HookMetrics(registry)
     front = [
         (family.name + ("_total" if family.type == "counter" else ""), family.type, _labels(family.name), family.documentation)
         for family in registry.collect()
@@ -163,7 +165,7 @@ def metrics_page() -> str:
 
 def _labels(name: str) -> tuple[str, ...]:
     registry = CollectorRegistry()
-    kept = vars(TrackingMetrics(registry)).values()
+    kept = [*vars(TrackingMetrics(registry)).values(), *vars(HookMetrics(registry)).values()]
     return next((tuple(each._labelnames) for each in kept if getattr(each, "_name", "") == name), ())
 
 

@@ -26,7 +26,7 @@ from conosco.web.app import create_app
 from conosco.web.committer import Committer
 from conosco.web.forwarded import behind_proxies
 from conosco.web.hook_sources import HookSources
-from conosco.web.hooks import Hooks
+from conosco.web.hooks import HookMetrics, Hooks
 from conosco.web.tracking import Limits, SourceEntry, SourceTable, Tracking, TrackingMetrics
 
 # How old the table of write keys may be: a new source works, and an archived one stops, within this time.
@@ -86,7 +86,7 @@ async def _serve(settings: Settings) -> None:
         hash_key=required_secret(desks.reading.keys, INSTALLATION_SECRET),
         committer=committer,
         clock=clock,
-        registry=registry,
+        metrics=HookMetrics(registry),
     )
     app = create_app(create_api(desks, registry, note=journal.note), tracking, note=journal.note, hooks=hooks)
     if settings.trusted_proxies:

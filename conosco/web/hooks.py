@@ -65,6 +65,17 @@ class HookStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str = ""
 
 
+class HookMetrics:
+    """What this door counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter("conosco_webhook_requests", "Webhook requests by HTTP status.", ["status"], registry=registry)
+        self.bodies = Counter("conosco_webhook_bodies", "Bodies of webhooks that were stored.", registry=registry)
+        self.refused = Counter(
+            "conosco_webhook_refused", "Webhook requests refused whole, by code.", ["code"], registry=registry
+        )
+
+
 class Disconnected(Exception):
     """The client went away before its request was whole."""
 
@@ -84,7 +95,7 @@ class Hooks:
         hash_key: bytes,
         committer: Committer,
         clock: Callable[[], int],
-        registry: CollectorRegistry,
+        metrics: HookMetrics,
     ) -> None:
         self._sources = sources
         self._secret = secret
@@ -92,9 +103,7 @@ class Hooks:
         self._committer = committer
         self._clock = clock
         self._held_bytes = 0
-        self._requests = Counter("conosco_webhook_requests", "Webhook requests by HTTP status.", ["status"], registry=registry)
-        self._bodies = Counter("conosco_webhook_bodies", "Bodies of webhooks stored.", registry=registry)
-        self._refused = Counter("conosco_webhook_refused", "Webhook requests refused, by code.", ["code"], registry=registry)
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -115,11 +124,11 @@ class Hooks:
             return
         except Refused as refused:
             status, code = refused.status, refused.problems[0].code
-            self._refused.labels(code).inc()
+            self._metrics.refused.labels(code).inc()
             answer = HookStatus(success=False, code=code)
             if status in {429, 503}:
                 extra = ((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),)
-        self._requests.labels(status).inc()
+        self._metrics.requests.labels(status).inc()
         await _send(send, status, b"" if scope["method"] == "HEAD" else msgspec.json.encode(answer), extra)
 
     def _find(self, scope: Scope, headers: Mapping[bytes, bytes]) -> HookSource:
@@ -155,7 +164,7 @@ class Hooks:
             await self._store(_draft(source, bodies, self._body_id(source, headers, body), received_at))
         elif bodies.refused_count:
             raise refuse("not_an_object", status=400)
-        self._bodies.inc(len(bodies.slices))
+        self._metrics.bodies.inc(len(bodies.slices))
         return HookStatus(success=True, stored=len(bodies.slices), refused=bodies.refused_count)
 
     def _check(self, source: HookSource, headers: Mapping[bytes, bytes], body: bytes, now: int) -> None:
