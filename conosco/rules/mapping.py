@@ -148,7 +148,8 @@ class CompiledMapping:
         self.each = mapping.each
         self._when = [(when.path, compile_test(when.test)) for when in mapping.when]
         self._fields = [
-            (wire := _WIRE_NAMES.get(name, name), _compile(value, name), _check_of(wire, name)) for name, value in mapping.fields
+            (wire := _WIRE_NAMES.get(name, name), _compile(value, name), _check_of(wire, name) if _needs_check(value) else None)
+            for name, value in mapping.fields
         ]
         self._objects = [_compile_object(made, f"objects/{at}") for at, made in enumerate(mapping.objects)]
         # Where fields come from, for whoever must say what is wrong with one: path by name on the wire, "" for who it is.
@@ -309,6 +310,12 @@ def _passes(root: Any, item: Any, path: tuple[str, ...], passes: Passes, in_each
         # Before there are elements, only what is asked of the whole is answered.
         return item is ABSENT or any(passes(found, 0) for found in at_path(item, path[1:]))
     return any(passes(found, 0) for found in at_path(root, path))
+
+
+def _needs_check(value: Value) -> bool:
+    """What was converted to a moment, and not changed after, is one."""
+    is_moment = bool(value.conversions) and value.conversions[-1].kind == "moment"
+    return not is_moment or bool(value.renames) or value.default is not ABSENT
 
 
 def _check_of(wire: str, field: str) -> Callable[[Any], Any] | None:
@@ -556,8 +563,11 @@ def _outgrows(value: Any, room: int) -> int:
         return room - len(value) - 2
     if kind is dict:
         for name, inner in value.items():
-            room -= len(name) + 4
-            room = _outgrows(inner, room) if room >= 0 else room
+            # Nearly all values are texts: a call for each would cost as much as all the rest.
+            if inner.__class__ is str:
+                room -= len(name) + len(inner) + 6
+            else:
+                room = _outgrows(inner, room - len(name) - 4)
             if room < 0:
                 return room
         return room

@@ -71,9 +71,7 @@ class HookMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter("conosco_webhook_requests", "Webhook requests by HTTP status.", ["status"], registry=registry)
         self.bodies = Counter("conosco_webhook_bodies", "Bodies of webhooks that were stored.", registry=registry)
-        self.refused = Counter(
-            "conosco_webhook_refused", "Webhook requests refused whole, by code.", ["code"], registry=registry
-        )
+        self.refused = Counter("conosco_webhook_refused", "Webhook requests refused whole, by code.", ["code"], registry=registry)
 
 
 class Disconnected(Exception):
