@@ -43,7 +43,8 @@ def take(body: bytes, is_form: bool, each: Sequence[tuple[str, ...] | None]) -> 
     body = body.removeprefix(_BOM)
     if not body.strip():
         raise refuse("empty_body", status=400)
-    if is_form:
+    # Programs that are given JSON and no type call it a form; in a form these characters are spelled otherwise.
+    if is_form and body.lstrip()[:1] not in (b"{", b"["):
         return Bodies((_read_form(body),))
     start, end = _document(body)
     if body[start] == _ARRAY:

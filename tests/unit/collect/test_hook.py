@@ -80,6 +80,11 @@ def test_what_cannot_be_taken_is_refused_whole(body: bytes, is_form: bool, code:
     assert refused.value.problems[0].code == code
 
 
+def test_json_that_calls_itself_a_form_is_json() -> None:
+    assert take(b' {"a":1}', True, []).slices == (b'{"a":1}',)
+    assert take(b"[{},{}]", True, []).slices == (b"{}", b"{}")
+
+
 @given(pairs=st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), min_size=1, max_size=8))
 def test_a_form_keeps_all_its_fields(pairs: list[tuple[str, str]]) -> None:
     pairs = [(f"n{name}", value) for name, value in pairs]
