@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from conosco.web.hooks import is_hook
 from conosco.web.journal import Note, keep_silent
 from conosco.web.reading import CARRIED
+from conosco.web.tracking import PREFIXES
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -36,7 +37,7 @@ _PROFILES: Final = b"/api/profiles/"
 def create_app(
     api: Any, tracking: Any, clock_ns: Callable[[], int] = time.monotonic_ns, note: Note = keep_silent, hooks: Any = None
 ) -> Application:
-    """Join the API and tracking (both ASGI applications). ``/v1/*`` is tracking's, with nothing in between.
+    """Join the API and tracking (both ASGI applications). What begins like tracking's addresses is tracking's, with nothing in between.
 
     ``hooks`` takes the bodies of webhooks. Every other answer carries the security headers and ``x-request-id``. Writes and whatever was refused are noted by their
     route; reads that went well are not, because every open page makes several a second. Lifespan events go to the API.
@@ -49,7 +50,7 @@ def create_app(
         if scope["type"] == "http":
             if is_hook(scope["path"]):
                 await to_hooks(scope, receive, send)
-            elif scope["path"].startswith("/v1/"):
+            elif scope["path"].startswith(PREFIXES):
                 await tracking(scope, receive, send)
             else:
                 await _answer(api, scope, receive, send, clock_ns, note)

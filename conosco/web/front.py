@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 from typing import Final
 
@@ -27,6 +28,7 @@ from conosco.web.committer import Committer
 from conosco.web.forwarded import behind_proxies
 from conosco.web.hook_sources import HookSources
 from conosco.web.hooks import HookMetrics, Hooks
+from conosco.web.slow_clients import Patience, patient_protocol
 from conosco.web.tracking import Limits, SourceEntry, SourceTable, Tracking, TrackingMetrics
 
 # How old the table of write keys may be: a new source works, and an archived one stops, within this time.
@@ -96,7 +98,7 @@ async def _serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         loop="none",
-        http="httptools",
+        http=patient_protocol(Patience()),
         lifespan="on",
         log_level="warning",
         access_log=False,
@@ -107,6 +109,7 @@ async def _serve(settings: Settings) -> None:
     )
     server = uvicorn.Server(config)
     _stop_by_signal(server)
+    _allow_connections()
     watch_supervisor(settings.supervisor, lambda: os.kill(os.getpid(), signal.SIGTERM))
     journal.note("started", {"port": settings.port})
     await server.serve()
@@ -114,6 +117,12 @@ async def _serve(settings: Settings) -> None:
     desks.close()
     log.close()
     journal.note("stopped", {})
+
+
+def _allow_connections() -> None:
+    """Use as many files as the system permits: each connection is one, and the usual bound is a thousand."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _stop_by_signal(server: uvicorn.Server) -> None:

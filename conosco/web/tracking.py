@@ -1,4 +1,7 @@
-"""Tracking: the Segment HTTP API as a bare ASGI application. It answers only after what it stored is durable."""
+"""Tracking: the Segment HTTP API as a bare ASGI application. It answers only after what it stored is durable.
+
+Beside the calls of SDKs it takes pixels and beacons, and gives SDKs in browsers their settings and the tag.
+"""
 
 import asyncio
 import base64
@@ -6,23 +9,35 @@ import binascii
 import hashlib
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter
 
-from conosco.collect.accept import BODY_BYTES_MAX, Accepted, EventStatus, accept
+from conosco.collect.accept import BODY_BYTES_MAX, Accepted, accept
 from conosco.collect.envelope import decode_anonymous_id, spell_envelope
 from conosco.model.definition import SourceType
 from conosco.model.identifier import IdentityRules
 from conosco.model.problem import Refused, refuse
 from conosco.model.record import Draft, Envelope
 from conosco.ports.log import LogFull
+from conosco.web.browser_settings import (
+    SETTINGS_AGE_SECONDS,
+    TAG_AGE_SECONDS,
+    Wanted,
+    load_tag,
+    project_settings,
+    source_config,
+    wanted,
+)
 from conosco.web.committer import Committer, Overloaded, SourceOverloaded
+from conosco.web.shares import CONTENDED_BYTES_MAX, Shares
+from conosco.web.tracking_answers import JSON_TYPE, Answer, Headers, dressed, patience, preflight
+from conosco.web.tracking_bodies import DATA_PIXELS, GIF, QUERY_PIXELS, event_of_pixel, unwrap
 from conosco.web.tracking_inflate import Body, BodyTooLarge, BodyUnreadable
 
 Scope = MutableMapping[str, Any]
@@ -35,6 +50,7 @@ CALLS: Final[dict[str, str]] = {
     "/v1/batch": "",
     "/v1/b": "",
     "/v1/import": "",
+    "/beacon/v1/batch": "",
     **dict.fromkeys(("/v1/track", "/v1/t"), "track"),
     **dict.fromkeys(("/v1/identify", "/v1/i"), "identify"),
     **dict.fromkeys(("/v1/page", "/v1/p"), "page"),
@@ -42,14 +58,12 @@ CALLS: Final[dict[str, str]] = {
     **dict.fromkeys(("/v1/group", "/v1/g"), "group"),
     **dict.fromkeys(("/v1/alias", "/v1/a"), "alias"),
 }
-METHODS: Final = b"POST, GET, OPTIONS"
-ALLOWED_HEADERS: Final = frozenset(
-    {"authorization", "content-type", "anonymousid", "sentat", "x-write-key", "x-retry-count", "idempotency-key"}
-)
-PREFLIGHT_AGE_SECONDS: Final = 900
-RETRY_AFTER_SECONDS: Final = 1
+# What belongs to tracking and not to the management API.
+PREFIXES: Final = ("/v1/", "/pixel/", "/beacon/", "/analytics.js/", "/sourceConfig")
 # Larger bodies are taken apart beside the loop, so that other requests need not wait for them.
 INLINE_BYTES_MAX: Final = 256 << 10
+# What a body counts for among the shares of sources if it does not say how large it is.
+UNANNOUNCED_BYTES: Final = 256 << 10
 _CLIENT: Final = re.compile(rb"[A-Za-z0-9._@/-]{1,64}")
 
 
@@ -69,11 +83,16 @@ class SourceTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """``body_bytes_max`` inflated, a request; ``held_bytes_max`` being read, all requests together."""
+    """``body_bytes_max`` inflated, a request; ``held_bytes_max`` being read, all requests together.
+
+    ``contended_bytes_max`` is what sources that compete may have under way together (see shares.py).
+    """
 
     body_bytes_max: int = BODY_BYTES_MAX
     held_bytes_max: int = 64 << 20
-    read_seconds_max: float = 30.0
+    # Less than what the connection itself allows a body (see slow_clients.py), so that a slow client hears why.
+    read_seconds_max: float = 25.0
+    contended_bytes_max: int = CONTENDED_BYTES_MAX
 
 
 class TrackingMetrics:
@@ -104,12 +123,13 @@ class TrackingMetrics:
             self._refused.inc(received - kept)
 
 
-class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The body of an answer; ``code`` says why a request was refused whole."""
+class Reply(NamedTuple):
+    """What is sent back, without the headers that every answer has."""
 
-    success: bool
-    events: tuple[EventStatus, ...]
-    code: str = ""
+    status: int
+    body: bytes
+    type: bytes = JSON_TYPE
+    extra: Headers = ()
 
 
 class Disconnected(Exception):
@@ -139,6 +159,8 @@ class Tracking:
         self._clock = clock
         self._metrics = metrics
         self._held_bytes = 0
+        self._shares = Shares(limits.contended_bytes_max, clock)
+        self._tag = load_tag()
         self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tracking")
 
     async def close(self) -> None:
@@ -150,45 +172,110 @@ class Tracking:
         """Answer one request."""
         received_at = self._clock()
         path: str = scope["path"]
-        call = CALLS.get(path[:-1] if path.endswith("/") else path)
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        method = scope["method"]
-        if method == "OPTIONS":
-            await self._send(send, headers, 204, None, _preflight(headers))
+        if scope["method"] == "OPTIONS":
+            await self._send(send, headers, Reply(204, b"", extra=preflight(headers)))
             return
-        extra: tuple[tuple[bytes, bytes], ...] = ()
+        place = path[:-1] if path.endswith("/") else path
         try:
-            if call is None:
-                raise refuse("unknown_path", status=404)
-            if method != "POST":
-                extra = ((b"allow", b"POST, OPTIONS"),)
-                raise refuse("method_not_allowed", status=405)
-            status, answer = await self._take(scope, headers, receive, call, received_at)
+            if place in DATA_PIXELS or place in QUERY_PIXELS:
+                reply = await self._show_pixel(scope, headers, place, received_at)
+            else:
+                reply = await self._answer(scope, headers, receive, place, received_at)
         except Disconnected:
             return
         except Refused as refused:
-            # An answer that asks for patience says for how long.
-            status, code = refused.status, refused.problems[0].code
-            self._metrics.refused.labels(code).inc()
-            answer = Answer(success=False, events=(), code=code)
-            if status in {429, 503}:
-                extra = ((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),)
-        await self._send(send, headers, status, answer, extra)
+            answer = Answer(success=False, events=(), code=self._count_refused(refused))
+            extra = (*patience(refused.status, received_at), *_allowed(refused))
+            reply = Reply(refused.status, msgspec.json.encode(answer), extra=extra)
+        await self._send(send, headers, reply)
+
+    async def _answer(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, place: str, received_at: int
+    ) -> Reply:
+        """Every answer that is no pixel. Raises Refused or Disconnected."""
+        call = CALLS.get(place)
+        if call is None:
+            asked = wanted(place)
+            if asked is None:
+                raise refuse("unknown_path", status=404)
+            if scope["method"] not in {"GET", "HEAD"}:
+                raise refuse("method_not_allowed", status=405, allow="GET, HEAD, OPTIONS")
+            return self._show_settings(scope, headers, asked)
+        if scope["method"] != "POST":
+            raise refuse("method_not_allowed", status=405, allow="POST, OPTIONS")
+        try:
+            status, answer = await self._take(scope, headers, receive, call, received_at)
+        except SourceOverloaded:
+            raise refuse("source_overloaded", status=429) from None
+        return Reply(status, msgspec.json.encode(answer))
+
+    async def _show_pixel(self, scope: Scope, headers: Mapping[bytes, bytes], place: str, received_at: int) -> Reply:
+        """Store what a pixel's address says. The answer is an image whatever happens, so that no page shows a broken one."""
+        extra: Headers = ((b"cache-control", b"no-store"),)
+        try:
+            if scope["method"] != "GET":
+                raise refuse("method_not_allowed", status=405, allow="GET, OPTIONS")
+            body = event_of_pixel(place, scope.get("query_string", b""))
+            call = DATA_PIXELS.get(place) or QUERY_PIXELS[place]
+            accepted = await self._accept(body, call, headers)
+            source = _find(self._sources(), _header_key(headers) or accepted.write_key or _query_key(scope))
+            status, answer = await self._keep(accepted, source, call, headers, received_at)
+            code = next((event.code for event in answer.events if event.code), "")
+        except Refused as refused:
+            status, code = refused.status, self._count_refused(refused)
+            extra += (*patience(status, received_at), *_allowed(refused))
+        if code:
+            extra += ((b"x-conosco-code", code.encode()),)
+        return Reply(status, GIF, b"image/gif", extra)
+
+    def _show_settings(self, scope: Scope, headers: Mapping[bytes, bytes], asked: Wanted) -> Reply:
+        """The tag, or settings. Refuses ``unknown_write_key`` and ``source_disabled`` (401)."""
+        write_key = asked.write_key or _header_key(headers) or _query_key(scope) or ""
+        source = _find(self._sources(), write_key)
+        if asked.kind == "source_config":
+            # This SDK understands that its source is off.
+            return Reply(200, source_config(write_key, source.source_id, source.enabled), extra=_kept_for(SETTINGS_AGE_SECONDS))
+        if not source.enabled:
+            raise refuse("source_disabled", status=401)
+        if asked.kind == "project":
+            settings = project_settings(write_key, scope.get("scheme", "http"), headers.get(b"host", b""))
+            return Reply(200, settings, extra=_kept_for(SETTINGS_AGE_SECONDS))
+        tag = self._tag
+        extra = (*_kept_for(TAG_AGE_SECONDS), (b"etag", tag.etag), (b"vary", b"Accept-Encoding"))
+        if headers.get(b"if-none-match") == tag.etag:
+            return Reply(304, b"", b"text/javascript", extra)
+        if b"gzip" in headers.get(b"accept-encoding", b""):
+            return Reply(200, tag.packed, b"text/javascript; charset=utf-8", (*extra, (b"content-encoding", b"gzip")))
+        return Reply(200, tag.plain, b"text/javascript; charset=utf-8", extra)
 
     async def _take(
         self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, call: str, received_at: int
     ) -> tuple[int, Answer]:
         """Read, accept and store one request. Raises Refused or Disconnected."""
-        table = self._sources()
-        write_key = _basic_user(headers) or None
-        source = _find(table, write_key) if write_key else None
+        write_key = _header_key(headers)
+        if not write_key:
+            accepted = await self._read_and_accept(receive, call, headers)
+            source = _find(self._sources(), accepted.write_key or _query_key(scope))
+            with self._shares.hold(source.source_id, sum(map(len, accepted.slices))):
+                return await self._keep(accepted, source, call, headers, received_at)
+        source = _find(self._sources(), write_key)
+        # Before it is read: what a source sends beyond its share costs the others nothing more.
+        with self._shares.hold(source.source_id, _content_length(headers)):
+            accepted = await self._read_and_accept(receive, call, headers)
+            return await self._keep(accepted, source, call, headers, received_at)
+
+    async def _read_and_accept(self, receive: Receive, call: str, headers: Mapping[bytes, bytes]) -> Accepted:
         body, held_bytes = await self._read(receive)
         try:
-            accepted = await self._accept(body, call, headers, table.rules)
+            return await self._accept(unwrap(body), call, headers)
         finally:
             self._held_bytes -= held_bytes
-        if source is None:
-            source = _find(table, accepted.write_key or _query_key(scope))
+
+    async def _keep(
+        self, accepted: Accepted, source: SourceEntry, call: str, headers: Mapping[bytes, bytes], received_at: int
+    ) -> tuple[int, Answer]:
+        """Store what was accepted. Raises Refused."""
         if not source.enabled:
             raise refuse("source_disabled", status=401)
         if accepted.slices:
@@ -227,13 +314,13 @@ class Tracking:
                 raise refuse("body_timeout", status=408) from None
             raise
 
-    async def _accept(self, body: bytes, call: str, headers: Mapping[bytes, bytes], rules: IdentityRules) -> Accepted:
+    async def _accept(self, body: bytes, call: str, headers: Mapping[bytes, bytes]) -> Accepted:
         work = partial(
             accept,
             body,
             call,
             fresh_id=_fresh_id,
-            rules=rules,
+            rules=self._sources().rules,
             idempotency_key=_text(headers.get(b"idempotency-key")),
             header_anonymous_id=_anonymous_id(headers),
         )
@@ -256,33 +343,16 @@ class Tracking:
         except LogFull:
             raise refuse("log_unavailable", status=503) from None
 
-    async def _send(
-        self,
-        send: Send,
-        headers: Mapping[bytes, bytes],
-        status: int,
-        answer: Answer | None,
-        extra: Iterable[tuple[bytes, bytes]],
-    ) -> None:
-        self._metrics.count_answer(status)
-        body = b"" if answer is None else msgspec.json.encode(answer)
-        out = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"x-content-type-options", b"nosniff"),
-            *extra,
-        ]
-        origin = headers.get(b"origin")
-        if origin is not None:
-            # The exact origin, never a star: SDKs that send cookies need it.
-            out += [
-                (b"access-control-allow-origin", origin),
-                (b"access-control-allow-credentials", b"true"),
-                (b"access-control-expose-headers", b"retry-after"),
-                (b"vary", b"Origin"),
-            ]
-        await send({"type": "http.response.start", "status": status, "headers": out})
-        await send({"type": "http.response.body", "body": body})
+    def _count_refused(self, refused: Refused) -> str:
+        code = refused.problems[0].code
+        self._metrics.refused.labels(code).inc()
+        return code
+
+    async def _send(self, send: Send, headers: Mapping[bytes, bytes], reply: Reply) -> None:
+        self._metrics.count_answer(reply.status)
+        dress = dressed(headers, reply.type, len(reply.body), reply.extra)
+        await send({"type": "http.response.start", "status": reply.status, "headers": dress})
+        await send({"type": "http.response.body", "body": reply.body})
 
 
 async def _drain(receive: Receive, more: bool, bytes_max: int) -> None:
@@ -296,16 +366,24 @@ async def _drain(receive: Receive, more: bool, bytes_max: int) -> None:
         more = message.get("more_body", False)
 
 
-def _preflight(headers: Mapping[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
-    if b"access-control-request-method" not in headers:
-        return ((b"allow", METHODS),)
-    asked = headers.get(b"access-control-request-headers", b"").decode("latin-1").lower().split(",")
-    allowed = [name for name in map(str.strip, asked) if name in ALLOWED_HEADERS]
-    return (
-        (b"access-control-allow-methods", METHODS),
-        (b"access-control-allow-headers", ", ".join(allowed).encode()),
-        (b"access-control-max-age", b"%d" % PREFLIGHT_AGE_SECONDS),
-    )
+def _allowed(refused: Refused) -> Headers:
+    methods = refused.problems[0].params.get("allow")
+    return ((b"allow", str(methods).encode()),) if methods else ()
+
+
+def _kept_for(seconds: int) -> Headers:
+    return ((b"cache-control", b"public, max-age=%d" % seconds),)
+
+
+def _content_length(headers: Mapping[bytes, bytes]) -> int:
+    """How large the body says it is; one that does not say counts as large."""
+    text = headers.get(b"content-length", b"")
+    return int(text) if text.isdigit() and len(text) < 10 else UNANNOUNCED_BYTES
+
+
+def _header_key(headers: Mapping[bytes, bytes]) -> str:
+    """The write key of a header: the user name of Basic, or X-Write-Key; empty if there is none."""
+    return _basic_user(headers) or headers.get(b"x-write-key", b"").decode("latin-1").partition(":")[0]
 
 
 def _find(table: SourceTable, write_key: str | None) -> SourceEntry:

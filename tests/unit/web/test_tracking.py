@@ -152,7 +152,7 @@ def test_every_path_is_served(path: str, slash: str) -> None:
 
 def test_paths_are_those_of_the_protocol() -> None:
     names = "batch b import track t identify i page p screen s group g alias a".split()
-    assert set(CALLS) == {f"/v1/{name}" for name in names}
+    assert set(CALLS) == {f"/v1/{name}" for name in names} | {"/beacon/v1/batch"}
 
 
 def test_other_paths_and_methods() -> None:
@@ -338,7 +338,7 @@ def test_what_stands_in_the_headers_is_kept() -> None:
 
 
 def test_preflight() -> None:
-    asked = "authorization, content-type,anonymousid,sentat, X-Write-Key,x-retry-count,idempotency-key, x-evil"
+    asked = "authorization, content-type,anonymousid,sentat, X-Write-Key,x-retry-count,idempotency-key, x-other, x evil\r"
     reply = reply_to(
         method="OPTIONS",
         key=None,
@@ -354,7 +354,7 @@ def test_preflight() -> None:
     assert reply.headers["access-control-max-age"] == "900"
     assert reply.headers["access-control-allow-methods"] == "POST, GET, OPTIONS"
     assert reply.headers["access-control-allow-headers"] == (
-        "authorization, content-type, anonymousid, sentat, x-write-key, x-retry-count, idempotency-key"
+        "authorization, content-type, anonymousid, sentat, x-write-key, x-retry-count, idempotency-key, x-other"
     )
     assert "Origin" in reply.headers["vary"]
 
