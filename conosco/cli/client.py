@@ -11,11 +11,16 @@ class Failed(Exception):
     """The server refused; the text says what it said."""
 
 
+class Unreachable(Failed):
+    """Nothing answers there."""
+
+
 class Client:
     """Talks to one server, with one kept connection. ``token`` is the administrator's, ``write_key`` a source's."""
 
-    def __init__(self, host: str, port: int, token: str, write_key: str) -> None:
-        self._connection = http.client.HTTPConnection(host, port, timeout=60)
+    def __init__(self, host: str, port: int, token: str, write_key: str, *, secure: bool = False) -> None:
+        connection = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        self._connection = connection(host, port, timeout=60)
         self._token = token
         self._basic = base64.b64encode(f"{write_key}:".encode()).decode()
 
@@ -36,7 +41,17 @@ class Client:
             raw = answer.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise Failed(f"{method} {path}: {error}") from None
+            raise Unreachable(f"{method} {path}: {error}") from None
         if answer.status >= 400:
-            raise Failed(f"{method} {path}: {answer.status} {raw[:500].decode(errors='replace')}")
+            raise Failed(_words_of(raw) or f"{method} {path}: {answer.status} {raw[:500].decode(errors='replace')}")
         return msgspec.json.decode(raw) if raw else None
+
+
+def _words_of(raw: bytes) -> str:
+    """The sentences of a problem, of each part of it if it has several; empty if the answer is none."""
+    try:
+        problem = msgspec.json.decode(raw)
+        parts = [problem, *problem.get("problems", ())]
+        return "\n".join(f"{part['detail']} {part['next']}".strip() for part in parts)
+    except (msgspec.DecodeError, AttributeError, KeyError, TypeError):
+        return ""

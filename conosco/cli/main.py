@@ -8,6 +8,7 @@ from conosco.cli.demo import demo
 from conosco.cli.doctor import doctor
 from conosco.cli.replay import replay
 from conosco.cli.serve import serve
+from conosco.cli.source import app as source
 
 app = typer.Typer(
     name="conosco",
@@ -20,6 +21,7 @@ app.command()(demo)
 app.command()(serve)
 app.command()(replay)
 app.command()(doctor)
+app.add_typer(source, name="source")
 
 
 def main() -> None:

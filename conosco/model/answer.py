@@ -49,6 +49,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     position: int
 
 
+class SourceCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a source has brought and the worker has applied. The times are of when an event entered the log."""
+
+    first_event_at: str | None
+    last_event_at: str | None
+    accepted: int
+    applied: int
+    duplicates: int
+    quarantined: int
+    erased: int
+
+
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     """Whether requests can be served; ``checks`` names each part and says if it works, ``wrong`` what to do about those that do not."""
 

@@ -44,6 +44,7 @@ from conosco.runtime.configuration import Configuration
 from conosco.runtime.duplicates import Duplicates
 from conosco.runtime.flow import FLOW, Ending, Step, Subject, ask_redated, settle_people
 from conosco.runtime.meaning import Meaning, source_of_record
+from conosco.runtime.source_activity import SourceActivity
 from conosco.runtime.surroundings import Surroundings
 from conosco.segment.stage import Cause, CauseKind, Ordinals, disarm, evaluate
 
@@ -95,6 +96,7 @@ class MicroBatch:
         self._poisoned = poisoned
         self._step_ns = step_ns
         self._counts = dict.fromkeys(COUNTERS, 0)
+        self._activity = SourceActivity()
         self._understood: dict[int, list[Event | Rejected]] = {}
         self._seen = 0
         self.events = 0
@@ -117,6 +119,7 @@ class MicroBatch:
         row: MetaRow = self._work.get(META, ("counters",)) or MetaRow(value={})
         row.value = {name: row.value.get(name, 0) + self._counts[name] for name in COUNTERS}
         self._work.put(META, ("counters",), row)
+        self._activity.write(self._work)
         self._work.put(META, ("now",), MetaRow(value=self._around.now))
         if self._around.feed.write(self._state, sequence + 1, self._around.position):
             sequence += 1
@@ -190,6 +193,8 @@ class MicroBatch:
         for kind in set(kinds):
             told = (source_id, kind)
             self.outcomes[told] = self.outcomes.get(told, 0) + kinds.count(kind)
+        if items:
+            self._activity.note(items[0].source_id, self._around.now, kinds)
         if len(kinds) != len(items):
             raise AssertionError(f"{len(items)} events went in and {len(kinds)} outcomes came out")
 
@@ -324,6 +329,7 @@ class MicroBatch:
             self._work.delete(QUARANTINE, address)
             self._counts["quarantined"] -= 1
             self._counts[_COUNTED_AS[kind]] += 1
+            self._activity.move(item.source_id, "quarantined", kind)
 
     def _map_anew(self, record: Record, item: Event | Rejected, found: Sequence[Event | Rejected]) -> bool:
         """Map a body that was quarantined whole by the present mappings; False if it is to be replayed as it was mapped.
@@ -343,12 +349,15 @@ class MicroBatch:
         work.put(MAPPED_BY, (record.position, index), MappedByRow(version=source.version))
         self._counts["quarantined"] -= 1
         self._counts["accepted"] += len(events) - 1
+        kinds: list[OutcomeKind] = []
         for event in events:
             is_poisoned = (event.position, event.slot) in self._poisoned
             kind = self._end(event) if is_poisoned else self._run(Subject(event, "applied_after_replay"))
+            kinds.append(kind)
             self._counts[_COUNTED_AS[kind]] += 1
             if kind != "quarantined":
                 work.delete(QUARANTINE, (event.position, event.slot))
+        self._activity.move(item.source_id, "quarantined", *kinds)
         return True
 
     # Time.

@@ -14,6 +14,7 @@ from conosco.web.forms import (
     AttributeForm,
     DestinationAnswer,
     DestinationForm,
+    EventCounts,
     PurposeAnswer,
     PurposeForm,
     SourceAnswer,
@@ -72,8 +73,12 @@ async def list_sources(office: Desks, in_state: InState, limit: Limit = LIMIT_DE
 
 @get("/api/sources/{ref:str}")
 async def read_source(office: Desks, in_state: InState, ref: Ref) -> SourceAnswer:
-    """A source, by id or key."""
-    return SourceAnswer(**told(await office.definitions.get("source", ref), "source"))
+    """A source, by id or key, with what it has brought so far."""
+    source = await office.definitions.get("source", ref)
+    found = await office.progress.source_counts(source.id)
+    counts = EventCounts(**{name: getattr(found, name) for name in EventCounts.__struct_fields__})
+    further = {"first_event_at": found.first_event_at, "last_event_at": found.last_event_at, "counts": counts}
+    return SourceAnswer(**told(source, "source", **further))
 
 
 @post("/api/sources")

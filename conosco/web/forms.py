@@ -126,13 +126,29 @@ class PurposeAnswer(DefinitionAnswer, frozen=True, kw_only=True):
     channels: tuple[str, ...]
 
 
+class EventCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Events of one source by what became of them; accepted = applied + duplicates + quarantined + erased."""
+
+    accepted: int
+    applied: int
+    duplicates: int
+    quarantined: int
+    erased: int
+
+
 class SourceAnswer(DefinitionAnswer, frozen=True, kw_only=True):
-    """A source; ``write_key`` is told once, when the source is made."""
+    """A source; ``write_key`` is told once, when the source is made.
+
+    Where one source is read, it also says when its first and newest event entered the log (null if none has) and the counts.
+    """
 
     type: SourceType
     region: str
     spec: SourceSpec
     write_key: str | Unset = UNSET
+    first_event_at: str | Unset | None = UNSET
+    last_event_at: str | Unset | None = UNSET
+    counts: EventCounts | Unset = UNSET
 
 
 class DestinationAnswer(DefinitionAnswer, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ from conosco.model.answer import (
     Sample,
     SegmentSize,
     Session,
+    SourceCounts,
     Status,
     TimelineEntry,
     Written,
@@ -73,6 +74,9 @@ class Progress(Protocol):
 
     async def samples(self) -> list[Sample]:
         """What there is to measure, of all roles: values of the metrics in ``runtime.metrics``."""
+
+    async def source_counts(self, source_id: str) -> SourceCounts:
+        """What a source has brought so far; zeros for one that has brought nothing. Cheap: one row."""
 
     async def wait(self, position: int, wait_ms: int, where: Literal["state", "warehouse"]) -> bool:
         """Wait until State (or the warehouse) includes this position, at most ``wait_ms``; False if it does not by then."""

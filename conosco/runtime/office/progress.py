@@ -6,13 +6,14 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Final, Literal
 
-from conosco.model.answer import Job, Page, Readiness, Sample, Status
+from conosco.model.answer import Job, Page, Readiness, Sample, SourceCounts, Status
 from conosco.model.moment import SECOND, spell_moment
 from conosco.ports.tables import CURSORS
 from conosco.runtime.asking import WarehouseUnavailable
 from conosco.runtime.bootstrap import Folder
 from conosco.runtime.office.reading import POLL_S, Reading
 from conosco.runtime.report import read_reports, trouble
+from conosco.runtime.source_activity import activity_key, read_activity
 
 REPORTING: Final = ("worker", "sender", "warehouse")
 OUTCOMES: Final = ("applied", "duplicates", "quarantined", "erased")
@@ -62,6 +63,19 @@ class ProgressDesk:
             return (await self._reading.asking.status()).warehoused
         except WarehouseUnavailable:
             return 0
+
+    async def source_counts(self, source_id: str) -> SourceCounts:
+        """What a source has brought so far, as of the last commit of the worker."""
+        first, last, counts = read_activity(self._reading.meta(activity_key(source_id), None))
+        return SourceCounts(
+            first_event_at=None if first is None else spell_moment(first),
+            last_event_at=None if last is None else spell_moment(last),
+            accepted=sum(counts.values()),
+            applied=counts["applied"],
+            duplicates=counts["duplicate"],
+            quarantined=counts["quarantined"],
+            erased=counts["erased"],
+        )
 
     async def readiness(self, what: Literal["all", "tracking"] = "all") -> Readiness:
         """Whether requests can be served: a real read of State, a real durable write, and what the other roles report.

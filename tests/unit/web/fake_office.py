@@ -35,6 +35,7 @@ from conosco.model.answer import (
     SeenIdentifier,
     SegmentSize,
     Session,
+    SourceCounts,
     Status,
     TimelineEntry,
     TraitValue,
@@ -123,6 +124,9 @@ class FakeProgress:
 
     async def samples(self) -> list[Sample]:
         return [Sample("conosco_lag_seconds", (), self.counts.lag_seconds), Sample("not_in_the_catalogue", (), 1)]
+
+    async def source_counts(self, source_id: str) -> SourceCounts:
+        return SourceCounts(first_event_at=T1, last_event_at=T1, accepted=3, applied=2, duplicates=0, quarantined=1, erased=0)
 
     async def readiness(self, what: Literal["all", "tracking"] = "all") -> Readiness:
         return Readiness(ready=self.ready, checks={"log": True, "state": self.ready})
