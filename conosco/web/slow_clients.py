@@ -16,11 +16,15 @@ _Due = Literal["headers", "body", "nothing"]
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the parts of a request may take, and how many connections may be without one at the same moment."""
+    """How long the parts of a request may take, and how many connections may be without one at the same moment.
+
+    Who was answered before the body was whole is not read for ``early_answer_seconds``.
+    """
 
     header_seconds_max: float = 10.0
     body_seconds_max: float = 30.0
     half_open_max: int = 8_192
+    early_answer_seconds: float = 1.0
 
 
 class HalfOpen:
@@ -96,6 +100,20 @@ class PatientProtocol(HttpToolsProtocol):
         """The request is whole; until the next one the server's own limit for idle connections holds."""
         self._due = "nothing"
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """A client that was answered before its body was whole (it sends too much, or has a wrong key) is read slowly.
+
+        Its bytes are passed over anyway; reading them as fast as it can send would cost the others most of a core.
+        """
+        super().on_response_complete()
+        if self._due == "body" and not self.transport.is_closing():
+            self.flow.pause_reading()
+            self.loop.call_later(self.patience.early_answer_seconds, self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def send_away(self) -> None:
         """Close the connection, with a word if the client has begun to speak and has no answer yet."""
