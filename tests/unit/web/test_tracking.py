@@ -512,3 +512,73 @@ def test_a_request_that_was_given_up_does_not_disturb_the_others() -> None:
         assert (await kept).position == 2
 
     run(scenario())
+
+
+# What is no call of an SDK -------------------------------------------------------------------------------------------
+
+
+def test_a_rate_says_when_it_ends() -> None:
+    site = Site(limits=Limits(contended_bytes_max=200_000))
+    site.table.by_key_hash[key_hash("other")] = SourceEntry("src_3", "server")  # type: ignore[index]  # a dict in this test
+    body = json.dumps(batch({**TRACK, "properties": {"text": "x" * 150_000}})).encode()
+
+    async def work() -> Reply:
+        await ask(site, body=batch(TRACK), key="other", headers={"content-length": "9"})
+        headers = {"content-length": str(len(body)), "origin": "https://shop.example"}
+        first = asyncio.create_task(ask(site, body=body, headers=headers, ending="never"))
+        await asyncio.sleep(0)
+        second = await ask(site, body=body, headers=headers)
+        first.cancel()
+        return second
+
+    reply = run(work())
+    assert (reply.status, reply.json["code"], reply.headers["retry-after"]) == (429, "source_overloaded", "1")
+    assert reply.headers["x-ratelimit-reset"] == str(NOW // 1_000_000 + 1)
+    assert "x-ratelimit-reset" in reply.headers["access-control-expose-headers"]
+
+
+def test_a_pixel_stores_before_it_shows() -> None:
+    site = Site()
+    reply = run(ask(site, "/pixel/v1/track", method="GET", key=None, query=b"writeKey=wk-1&event=Opened&anonymousId=a"))
+    assert (reply.status, reply.headers["content-type"], reply.headers["cache-control"]) == (200, "image/gif", "no-store")
+    (event,) = site.events()
+    assert (event.type, event.event, event.anonymous_id, event.event_at) == ("track", "Opened", "a", NOW)
+    assert KEY.encode() not in b"".join(part or b"" for record in site.log.read(0, 9) for part in record.slices)
+
+
+def test_a_pixel_tells_our_own_trouble() -> None:
+    reply = run(ask(Site(FailingLog(LogFull("full"))), "/pixel/v1/page", method="GET", query=b"anonymousId=a"))
+    assert (reply.status, reply.headers["retry-after"], reply.body[:3]) == (503, "1", b"GIF")
+    assert reply.headers["x-conosco-code"] == "log_unavailable"
+
+
+@pytest.mark.parametrize("path", ["/v1/pixel/track", "/pixel/v1/page"])
+def test_a_pixel_is_only_asked_for(path: str) -> None:
+    reply = reply_to(path, body=batch(TRACK))
+    assert (reply.status, reply.headers["allow"], reply.body[:3]) == (405, "GET, OPTIONS", b"GIF")
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/projects/{}/settings", "/analytics.js/v1/{}/analytics.min.js", "/sourceConfig/?writeKey={}"]
+)
+def test_settings_need_a_key_that_is_known(path: str) -> None:
+    for key, status in ((KEY, 200), ("wrong", 401)):
+        place, _, query = path.format(key).partition("?")
+        reply = reply_to(place, method="GET", key=None, query=query.encode(), headers={"host": "cdp.example"})
+        assert reply.status == status
+        assert ("cache-control" in reply.headers) == (status == 200)
+    assert reply_to("/sourceConfig", method="POST").headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+def test_a_key_may_come_in_its_own_header() -> None:
+    assert reply_to(body=batch(TRACK), key=None, headers={"x-write-key": KEY}).status == 200
+    assert reply_to(body=batch(TRACK), key=None, headers={"x-write-key": f"{KEY}:secret"}).status == 200
+    assert reply_to(body=batch(TRACK), key=None, headers={"x-write-key": "wrong"}).status == 401
+
+
+def test_a_form_is_opened() -> None:
+    site = Site()
+    raw = json.dumps(TRACK).encode()
+    for body in (b"data=" + base64.b64encode(raw), b"data=" + raw.replace(b" ", b"+")):
+        assert run(ask(site, "/v1/track", body)).status == 200
+    assert [event.message_id for event in site.events()] == ["m-1", "m-1"]
