@@ -95,11 +95,32 @@ class Read(msgspec.Struct, frozen=True, gc=False):
     integrations: bytes
 
 
+class _Merged(msgspec.Struct):
+    type: str
+    value: str | int | None
+
+
+class _Merge(msgspec.Struct, rename="camel"):
+    merge_properties: list[_Merged] = []
+
+
 class _OnlyMessageId(msgspec.Struct, rename="camel"):
     message_id: msgspec.Raw = NO_BYTES
 
 
 _WIRE: Final = msgspec.json.Decoder(Wire)
+_MERGE: Final = msgspec.json.Decoder(_Merge)
+# A merge names exactly so many identifiers, of these types.
+_MERGED: Final = 2
+_MERGE_TYPES: Final = {
+    "user_id": "user_id",
+    "userId": "user_id",
+    "anonymous_id": "anonymous_id",
+    "anonymousId": "anonymous_id",
+    "email": "email",
+    "mobile": "phone",
+    "phone": "phone",
+}
 _ONLY_MESSAGE_ID: Final = msgspec.json.Decoder(_OnlyMessageId)
 _BY_NAME: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -185,6 +206,11 @@ def read_event(raw: bytes, call: str) -> Read | Fault:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Fault(reason="unreadable_text")
     kind = call or wire.type
+    if kind == "merge":
+        merged = _read_merge(raw, wire)
+        if isinstance(merged, Fault):
+            return merged
+        wire, kind = merged, merged.type
     if kind not in EVENT_TYPES:
         if not kind:
             return _missing("type")
@@ -225,6 +251,43 @@ def read_event(raw: bytes, call: str) -> Read | Fault:
         odd = next(field for field, value in fields.items() if value is None)
         return Fault(reason="wrong_field_type", params={"field": odd})
     return Read(wire, kind, name, original_at, properties, traits, context, integrations)  # type: ignore[arg-type]  # in EVENT_TYPES
+
+
+def _read_merge(raw: bytes, wire: Wire) -> Wire | Fault:
+    """RudderStack's merge names two identifiers of one person: an alias if both are ids, else an identify with both.
+
+    So it joins what an alias or an identify would join, by the same rules.
+    """
+    try:
+        named = _MERGE.decode(raw).merge_properties
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Fault(reason="wrong_field_type", params={"field": "mergeProperties"})
+    if len(named) != _MERGED:
+        return _missing("mergeProperties")
+    found: dict[str, list[str]] = {"user_id": [], "anonymous_id": [], "email": [], "phone": []}
+    for each in named:
+        namespace = _MERGE_TYPES.get(each.type)
+        value = as_id(each.value)
+        if namespace is None or value is None:
+            return Fault(reason="wrong_field_type", params={"field": "mergeProperties"})
+        found[namespace].append(value)
+    user_ids, anonymous_ids = found["user_id"], found["anonymous_id"]
+    no_ids = {"user_id": None, "anonymous_id": None, "previous_id": None, "group_id": None, "name": NO_BYTES}
+    wire = msgspec.structs.replace(wire, properties=NO_BYTES, traits=NO_BYTES, **no_ids)
+    if user_ids and len(user_ids) + len(anonymous_ids) == _MERGED:
+        return msgspec.structs.replace(wire, type="alias", user_id=user_ids[0], previous_id=(user_ids[1:] + anonymous_ids)[0])
+    if len(anonymous_ids) == _MERGED:
+        # An alias leads to a user id; between two visitors there is none.
+        return Fault(reason="no_usable_identifier", params={"field": "mergeProperties"})
+    traits, further = ({name: value for name in ("email", "phone") for value in found[name][at : at + 1]} for at in (0, 1))
+    return msgspec.structs.replace(
+        wire,
+        type="identify",
+        user_id=user_ids[0] if user_ids else None,
+        anonymous_id=anonymous_ids[0] if anonymous_ids else None,
+        traits=msgspec.Raw(msgspec.json.encode(traits)),
+        context=msgspec.Raw(msgspec.json.encode({"traits": further})) if further else NO_BYTES,
+    )
 
 
 def _missing(field: str) -> Fault:

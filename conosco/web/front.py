@@ -99,6 +99,7 @@ async def _serve(settings: Settings) -> None:
         port=settings.port,
         loop="none",
         http=patient_protocol(Patience()),
+        ws="none",
         lifespan="on",
         log_level="warning",
         access_log=False,

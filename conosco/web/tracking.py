@@ -57,6 +57,7 @@ CALLS: Final[dict[str, str]] = {
     **dict.fromkeys(("/v1/screen", "/v1/s"), "screen"),
     **dict.fromkeys(("/v1/group", "/v1/g"), "group"),
     **dict.fromkeys(("/v1/alias", "/v1/a"), "alias"),
+    "/v1/merge": "merge",
 }
 # What belongs to tracking and not to the management API.
 PREFIXES: Final = ("/v1/", "/pixel/", "/beacon/", "/analytics.js/", "/sourceConfig")

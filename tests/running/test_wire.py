@@ -203,6 +203,15 @@ def test_an_alias_joins_both_whichever_comes_first(installation: Installation, f
     assert len({installation.get(f"/api/profiles/{ref}")["profile_id"] for ref in (f"anonymous_id:{old}", f"user_id:{new}")}) == 1
 
 
+def test_a_merge_joins_the_two_that_it_names(installation: Installation) -> None:
+    ids = [("user_id", "merged-user"), ("email", "merged@example.com"), ("anonymous_id", "merged-visitor")]
+    for left, right in ((0, 1), (0, 2)):
+        named = [{"type": ids[index][0], "value": ids[index][1]} for index in (left, right)]
+        assert installation.track({"mergeProperties": named}, "/v1/merge").status == 200
+    installation.settled()
+    assert len({installation.get(f"/api/profiles/{quote(':'.join(each))}")["profile_id"] for each in ids}) == 1
+
+
 # Slow clients ---------------------------------------------------------------------------------------------------------
 
 

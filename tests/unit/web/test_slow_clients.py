@@ -30,7 +30,13 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 def served(work: Callable[[int], Awaitable[None]], patience: Patience = QUICK) -> None:
     async def run() -> None:
         config = uvicorn.Config(
-            application, port=0, http=patient_protocol(patience), lifespan="off", log_level="error", timeout_keep_alive=5
+            application,
+            port=0,
+            http=patient_protocol(patience),
+            ws="none",
+            lifespan="off",
+            log_level="error",
+            timeout_keep_alive=5,
         )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve())
@@ -110,6 +116,17 @@ def test_blank_lines_are_no_request() -> None:
         writer.write(b"\r\n")
         assert b"200" not in await reader.read(-1)
         writer.close()
+
+    served(work)
+
+
+def test_an_upgrade_is_not_made_and_the_request_is_answered() -> None:
+    async def work(port: int) -> None:
+        for protocol in (b"websocket", b"h2c"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: " + protocol + b"\r\n\r\n")
+            assert await answer(reader) == b"0"
+            writer.close()
 
     served(work)
 

@@ -139,7 +139,8 @@ def batch(*events: dict[str, Any], **members: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("path", CALLS)
 def test_every_path_is_served(path: str, slash: str) -> None:
     site = Site()
-    body = {**TRACK, "groupId": "g", "previousId": "p"}
+    named = [{"type": "user_id", "value": "ada"}, {"type": "email", "value": "ada@example.com"}]
+    body = {**TRACK, "groupId": "g", "previousId": "p", "mergeProperties": named}
     call = CALLS[path]
     reply = run(ask(site, path + slash, {"batch": [{"type": "track", **TRACK}]} if call == "" else body))
     assert (reply.status, reply.json) == (
@@ -147,12 +148,12 @@ def test_every_path_is_served(path: str, slash: str) -> None:
         {"success": True, "events": [{"index": 0, "message_id": "m-1", "status": "stored", "code": None}]},
     )
     (event,) = site.events()
-    assert isinstance(event, Event) and event.type == (call or "track")
+    assert isinstance(event, Event) and event.type == {"": "track", "merge": "identify"}.get(call, call)
 
 
 def test_paths_are_those_of_the_protocol() -> None:
     names = "batch b import track t identify i page p screen s group g alias a".split()
-    assert set(CALLS) == {f"/v1/{name}" for name in names} | {"/beacon/v1/batch"}
+    assert set(CALLS) == {f"/v1/{name}" for name in names} | {"/v1/merge", "/beacon/v1/batch"}
 
 
 def test_other_paths_and_methods() -> None:
