@@ -18,8 +18,8 @@ class Unreachable(Failed):
 class Client:
     """Talks to one server, with one kept connection. ``token`` is the administrator's, ``write_key`` a source's."""
 
-    def __init__(self, host: str, port: int, token: str, write_key: str, *, secure: bool = False) -> None:
-        connection = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    def __init__(self, host: str, port: int, token: str, write_key: str, *, tls: bool = False) -> None:
+        connection = http.client.HTTPSConnection if tls else http.client.HTTPConnection
         self._connection = connection(host, port, timeout=60)
         self._token = token
         self._basic = base64.b64encode(f"{write_key}:".encode()).decode()

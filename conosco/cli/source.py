@@ -100,8 +100,8 @@ def _client(data: Path | None, url: str, token: str) -> Client:
             raise _say(f"Cannot read the admin token in {data}: {error.strerror}. Choose the folder with --data.") from None
     if not token:
         raise _say("Who are you? Give the data folder with --data, or the admin token with --token.")
-    secure = address.scheme == "https"
-    return Client(address.hostname, address.port or (443 if secure else 80), token, "", secure=secure)
+    tls = address.scheme == "https"
+    return Client(address.hostname, address.port or (443 if tls else 80), token, "", tls=tls)
 
 
 def _ask(client: Client, method: str, path: str, body: Any = None) -> Any:
