@@ -1,32 +1,127 @@
-"""A proxy that spoils requests on purpose: as planned for the first ones, then it passes everything on."""
+"""A proxy that spoils requests on purpose: as planned for the first bodies of a client, then it passes everything on."""
 
 import asyncio
+import gzip
 import threading
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
-Fault = Literal["pass", "500", "503", "429", "close_before", "close_after"]
+import msgspec
 
+Fault = Literal["500", "503", "429", "close_before", "close_after", "slow"]
+
+# Longer than clients that can be told to be impatient wait for an answer.
+SLOW_S = 4.0
 _STATUS = {"500": b"500 Internal Server Error", "503": b"503 Service Unavailable", "429": b"429 Too Many Requests"}
 
 
-class FaultProxy:
-    """Listens on ``port`` in a thread of its own. ``done`` lists what was done to each request."""
+class Message(NamedTuple):
+    """A request or an answer."""
 
-    def __init__(self, upstream_port: int, plan: Iterable[Fault]) -> None:
+    raw: bytes
+    first_line: bytes
+    fields: dict[bytes, bytes]
+    body: bytes
+
+
+class Lane:
+    """What one client sends on a port of its own. A body is known again by its first message id, however often it is sent."""
+
+    def __init__(self, upstream_port: int, plan: Iterable[Sequence[Fault]]) -> None:
         self._upstream_port = upstream_port
         self._plan = list(plan)
+        self._waiting: dict[str, list[Fault]] = {}
+        self.port = 0
+        # What was done, how often each message was acknowledged by the server, and every body with its fields.
+        self.done: list[Fault] = []
+        self.stored: Counter[str] = Counter()
+        self.requests: list[Message] = []
+        self.forwarding = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Treat one connection."""
+        try:
+            while (request := await _read_message(reader)) is not None:
+                if not await self._treat(request, writer):
+                    break
+        except (ConnectionError, asyncio.CancelledError):
+            # The client went away, or the test is over while it keeps its connection.
+            pass
+        finally:
+            writer.close()
+
+    async def _treat(self, request: Message, writer: asyncio.StreamWriter) -> bool:
+        """Do to a request what is planned; False if the connection is to be closed."""
+        message_ids = _message_ids(request)
+        fault = self._next_fault(message_ids[0]) if message_ids else None
+        if message_ids:
+            self.requests.append(request)
+        if fault is not None:
+            self.done.append(fault)
+        match fault:
+            case "close_before":
+                return False
+            case "close_after":
+                # The answer is waited for, so that the events surely are stored when the client sends them again.
+                await self._forward(request, message_ids)
+                return False
+            case "slow":
+                answer = await self._forward(request, message_ids)
+                await asyncio.sleep(SLOW_S)
+                writer.write(answer)
+            case "500" | "503" | "429":
+                writer.write(_refusal(fault, request.fields.get(b"origin")))
+            case None:
+                writer.write(await self._forward(request, message_ids))
+        await writer.drain()
+        return True
+
+    def _next_fault(self, first_id: str) -> Fault | None:
+        if first_id not in self._waiting:
+            self._waiting[first_id] = list(self._plan.pop(0)) if self._plan else []
+        faults = self._waiting[first_id]
+        return faults.pop(0) if faults else None
+
+    async def _forward(self, request: Message, message_ids: list[str]) -> bytes:
+        self.forwarding += 1
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+            try:
+                writer.write(request.raw)
+                await writer.drain()
+                answer = await _read_message(reader)
+            finally:
+                writer.close()
+            assert answer is not None
+            if b" 200 " in answer.first_line:
+                self.stored.update(message_ids)
+            return answer.raw
+        finally:
+            self.forwarding -= 1
+
+
+class FaultProxy:
+    """Holds lanes in a thread of its own while it is entered."""
+
+    def __init__(self, upstream_port: int) -> None:
+        self._upstream_port = upstream_port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
-        self._server: asyncio.Server | None = None
-        self.done: list[Fault] = []
-        self.port = 0
+        self._servers: list[asyncio.Server] = []
+
+    def lane(self, plan: Iterable[Sequence[Fault]] = ()) -> Lane:
+        """Open a port for one client. The n-th body that is new gets the n-th faults of the plan, one a time it is sent."""
+        lane = Lane(self._upstream_port, plan)
+        opened = asyncio.start_server(lane.serve, "127.0.0.1", 0)
+        server = asyncio.run_coroutine_threadsafe(opened, self._loop).result(10)
+        self._servers.append(server)
+        lane.port = server.sockets[0].getsockname()[1]
+        return lane
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop).result(10)
-        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
@@ -36,66 +131,53 @@ class FaultProxy:
         self._loop.close()
 
     async def _stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
+        for server in self._servers:
+            server.close()
         others = asyncio.all_tasks() - {task for task in (asyncio.current_task(),) if task}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while (request := await _read_message(reader)) is not None:
-                fault = self._plan.pop(0) if self._plan else "pass"
-                self.done.append(fault)
-                if not await self._treat(fault, request, writer):
-                    break
-        except (ConnectionError, asyncio.CancelledError):
-            # The client went away, or the test is over while it keeps its connection.
-            pass
-        finally:
-            writer.close()
 
-    async def _treat(self, fault: Fault, request: bytes, writer: asyncio.StreamWriter) -> bool:
-        """Do to a request what is planned; False if the connection is to be closed."""
-        match fault:
-            case "close_before":
-                return False
-            case "close_after":
-                # The answer is waited for, so that the events surely are stored when the client sends them again.
-                await self._forward(request)
-                return False
-            case "pass":
-                writer.write(await self._forward(request))
-            case "500" | "503" | "429":
-                retry = b"retry-after: 1\r\n" if fault != "500" else b""
-                writer.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\n%b\r\n" % (_STATUS[fault], retry))
-        await writer.drain()
-        return True
-
-    async def _forward(self, request: bytes) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
-        try:
-            writer.write(request)
-            await writer.drain()
-            answer = await _read_message(reader)
-        finally:
-            writer.close()
-        assert answer is not None
-        return answer
+def _refusal(fault: Fault, origin: bytes | None) -> bytes:
+    retry = b"retry-after: 1\r\n" if fault != "500" else b""
+    # As the server does it: a page may read the status of an answer to its own origin only.
+    allowed = b"" if origin is None else b"access-control-allow-origin: %b\r\naccess-control-allow-credentials: true\r\n" % origin
+    exposed = b"" if origin is None else b"access-control-expose-headers: retry-after\r\n"
+    return b"HTTP/1.1 %b\r\ncontent-length: 0\r\n%b%b%b\r\n" % (_STATUS[fault], retry, allowed, exposed)
 
 
-async def _read_message(reader: asyncio.StreamReader) -> bytes | None:
+def read_body(request: Message) -> Any:
+    """The JSON of a request's body, whatever its content type says."""
+    raw = gzip.decompress(request.body) if request.body[:2] == b"\x1f\x8b" else request.body
+    return msgspec.json.decode(raw)
+
+
+def _message_ids(request: Message) -> list[str]:
+    """The ids of the events of a request; none if it is not one that carries events."""
+    if not request.first_line.startswith(b"POST "):
+        return []
+    body = read_body(request)
+    return [str(event["messageId"]) for event in body.get("batch", [body])]
+
+
+async def _read_message(reader: asyncio.StreamReader) -> Message | None:
     """A request or answer with its body, whose length or chunks its head announces; None at the end of the connection."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
         return None
-    fields = dict(line.split(b":", 1) for line in head.lower().split(b"\r\n")[1:] if b":" in line)
-    if b"chunked" in fields.get(b"transfer-encoding", b""):
-        body = b""
-        while not body.endswith(b"0\r\n\r\n"):
+    first_line, *lines = head.split(b"\r\n")
+    parts = (line.partition(b":") for line in lines if b":" in line)
+    fields = {name.strip().lower(): value.strip() for name, _, value in parts}
+    if b"chunked" in fields.get(b"transfer-encoding", b"").lower():
+        raw = body = b""
+        size = -1
+        while size:
             size_line = await reader.readuntil(b"\r\n")
-            body += size_line + await reader.readexactly(int(size_line, 16) + 2)
-        return head + body
-    return head + await reader.readexactly(int(fields.get(b"content-length", b"0")))
+            size = int(size_line.partition(b";")[0], 16)
+            chunk = await reader.readexactly(size + 2)
+            raw, body = raw + size_line + chunk, body + chunk[:-2]
+        return Message(head + raw, first_line, fields, body)
+    body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
+    return Message(head + body, first_line, fields, body)

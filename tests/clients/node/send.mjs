@@ -1,34 +1,53 @@
-// Makes every kind of call with the unmodified SDK and prints what each event must say, by message id.
-// Usage: node send.mjs HOST WRITE_KEY ROUNDS
-import { Analytics } from '@segment/analytics-node'
+// Makes calls with an unmodified SDK for Node. Usage: node send.mjs SDK URL WRITE_KEY CALLS BEHIND_S
+// CALLS is a file with the calls in the words of the wire. The clock of this process is BEHIND_S seconds slow. What the SDK
+// gave up is printed as a JSON list.
+import { readFileSync } from 'node:fs'
 
-const [host, writeKey, rounds] = process.argv.slice(2)
-const analytics = new Analytics({ host, writeKey, flushAt: 7, flushInterval: 50 })
-const sent = {}
+const [sdk, url, writeKey, calls, behind] = process.argv.slice(2)
 const failures = []
-analytics.on('error', (error) => failures.push(String(error.reason ?? error.code)))
+const PATIENCE_MS = 3000
 
-const at = new Date('2026-03-01T12:00:00.123Z')
-const odd = {
-  whole: Number.MAX_SAFE_INTEGER, small: 1.5e-7, tenth: 0.1, none: null, nul: 'a\0b', Case: 1, case: 2, 'd.o.t': 1, 'ключ🙂': 'ż',
+if (Number(behind)) {
+  const Right = Date
+  const now = () => Right.now() - Number(behind) * 1000
+  globalThis.Date = class Date extends Right {
+    constructor(...words) {
+      super(...(words.length ? words : [now()]))
+    }
+    static now() {
+      return now()
+    }
+  }
 }
 
-function call(name, expected, message) {
-  const messageId = `${name}-${Object.keys(sent).length}`
-  sent[messageId] = { type: name, timestamp: at.toISOString(), ...expected }
-  analytics[name]({ ...message, messageId, timestamp: at })
+// How each SDK is told where to send, in batches of 20. Those that resend what they waited for too long are impatient.
+const makers = {
+  'segment-node': async () => {
+    const { Analytics } = await import('@segment/analytics-node')
+    return new Analytics({ host: url, writeKey, flushAt: 20, flushInterval: 50, httpRequestTimeout: PATIENCE_MS })
+  },
+  'customerio-node': async () => {
+    const { Analytics } = await import('@customerio/cdp-analytics-node')
+    return new Analytics({ host: url, writeKey, maxEventsInBatch: 20, flushInterval: 50, httpRequestTimeout: PATIENCE_MS })
+  },
+  'rudder-node': async () => {
+    const { default: Analytics } = await import('@rudderstack/rudder-sdk-node')
+    return new Analytics(writeKey, { dataPlaneUrl: url, flushAt: 20, flushInterval: 50, logLevel: 'none', errorHandler: () => {} })
+  },
+  'old-analytics-node': async () => {
+    const { default: Analytics } = await import('analytics-node')
+    return new Analytics(writeKey, { host: url, flushAt: 20, flushInterval: 50, errorHandler: () => {} })
+  },
 }
 
-for (let round = 0; round < Number(rounds); round++) {
-  const traits = { email: 'ada@example.com', plan: 'gold' }
-  call('identify', { userId: 'ada', traits }, { userId: 'ada', traits })
-  call('track', { event: 'Order Completed', properties: odd }, { userId: 'ada', event: 'Order Completed', properties: odd })
-  call('track', { anonymousId: 'a-1' }, { anonymousId: 'a-1', event: 'Viewed', context: { ip: '192.0.2.1' }, integrations: { All: false } })
-  call('page', { name: 'Home' }, { userId: 'ada', name: 'Home', category: 'shop', properties: { url: 'https://shop.example/' } })
-  call('screen', { name: 'Start' }, { anonymousId: 'a-1', name: 'Start' })
-  call('group', { groupId: 'acme', traits: { size: 5 } }, { userId: 'ada', groupId: 'acme', traits: { size: 5 } })
-  call('alias', { previousId: 'a-1', userId: 'ada' }, { previousId: 'a-1', userId: 'ada' })
-}
-
-await analytics.closeAndFlush({ timeout: 60000 })
-console.log(JSON.stringify({ sent, failures }))
+const analytics = await makers[sdk]()
+const told = JSON.parse(readFileSync(calls, 'utf8')).map(({ type, timestamp, ...message }) => new Promise((resolve) => {
+  if (timestamp) message.timestamp = new Date(timestamp)
+  analytics[type](message, (error) => {
+    if (error) failures.push(`${message.messageId}: ${error.reason ?? error.message ?? error}`)
+    resolve()
+  })
+}))
+await analytics.closeAndFlush?.({ timeout: 50000 })
+await Promise.all(told)
+console.log(JSON.stringify(failures))
