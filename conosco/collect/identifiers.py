@@ -75,7 +75,7 @@ class Usable:
         in_traits = read.traits is not EMPTY and read.type != "group"
         in_context = context is not EMPTY and (context.find(b'"traits"') >= 0 or context.find(b"\\") >= 0)
         if in_traits or in_context:
-            context_traits = bytes(_WITH_TRAITS.decode(context).traits) if in_context else EMPTY
+            context_traits = bytes(traits_of(context)) if in_context else EMPTY
             found = self._with_contact_points(user_id, anonymous_id, read.traits if in_traits else EMPTY, context_traits)
         else:
             for namespace in self._ids:
@@ -110,6 +110,11 @@ class Usable:
             for value in values.get(namespace, ())
             if self.is_usable(value)
         ]
+
+
+def traits_of(context: bytes) -> msgspec.Raw:
+    """What a context, an object, says under ``traits``, whatever that is; NO_BYTES where it says nothing."""
+    return _WITH_TRAITS.decode(context).traits
 
 
 def _read_contact_points(traits: bytes, emails: list[str], phones: list[str]) -> None:

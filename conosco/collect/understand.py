@@ -7,9 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from conosco.collect.envelope import Examined, Shared, examine, read_envelope
-from conosco.collect.identifiers import Usable
+from conosco.collect.identifiers import Usable, traits_of
 from conosco.collect.mapped import Told, map_record, named
-from conosco.collect.wire import NO_BYTES, Fault, as_id, as_text, breaks_limits, own_message_id
+from conosco.collect.wire import EMPTY, NO_BYTES, Fault, as_id, as_text, breaks_limits, object_bytes, own_message_id
 from conosco.model.definition import Source
 from conosco.model.event import Event, read_json
 from conosco.model.identifier import IdentityRules
@@ -161,10 +161,18 @@ def _event(record: Record, source: Source, slot: int, message_id: str, examined:
         source.type == "server",
         source.spec.priority,
         read.properties,
-        read.traits,
+        _traits(examined),
         examined.context,
         examined.integrations,
     )
+
+
+def _traits(examined: Examined) -> bytes:
+    """What an event says of the person: RudderStack's clients tell the traits of an identify in its context alone."""
+    traits = examined.read.traits
+    if traits is EMPTY and examined.read.type == "identify" and examined.context is not EMPTY:
+        return object_bytes(traits_of(examined.context)) or EMPTY
+    return traits
 
 
 # What tells of the transport of an event and not of what happened; clients change it when they send again.

@@ -33,6 +33,24 @@ def test_an_event_carries_all_that_was_sent() -> None:
     assert event_of(track(), of=source(type="browser")).may_assert is False
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"type": "identify", "context": {"traits": {"plan": "gold"}}}, b'{"plan": "gold"}'),
+        ({"type": "identify", "traits": {}, "context": {"traits": {"plan": "gold"}}}, b'{"plan": "gold"}'),
+        ({"type": "identify", "traits": {"plan": "new"}, "context": {"traits": {"plan": "gold"}}}, b'{"plan": "new"}'),
+        ({"type": "identify", "context": {"traits": None}}, b"{}"),
+        ({"type": "identify", "context": {"traits": ["gold"]}}, b"{}"),
+        ({"type": "identify", "context": {"page": {}}}, b"{}"),
+        # What other calls say in passing is no news of the person; a group's context does not tell of the group.
+        ({"context": {"traits": {"plan": "gold"}}}, b"{}"),
+        ({"type": "group", "groupId": "g", "context": {"traits": {"plan": "gold"}}}, b"{}"),
+    ],
+)
+def test_an_identify_may_tell_its_traits_in_its_context(fields: dict[str, Any], expected: bytes) -> None:
+    assert event_of(track(**fields)).traits == expected
+
+
 @pytest.mark.parametrize("call", ["page", "screen"])
 def test_a_page_is_named_by_its_name(call: str) -> None:
     assert event_of({"type": call, "userId": "u", "name": "Home"}).event == "Home"
