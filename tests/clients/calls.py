@@ -81,7 +81,7 @@ def _round(one: str) -> Iterator[dict[str, Any]]:
 
 def columns(call: dict[str, Any]) -> dict[str, Any]:
     """What the events table must say of a call, apart from its time and from objects, to which SDKs add."""
-    told = {name: call.get(name) for name in ("userId", "anonymousId", "groupId")}
+    told = {name: call.get(name) or None for name in ("userId", "anonymousId", "groupId")}
     return {
         "message_id": call["messageId"],
         "type": call["type"],
@@ -91,3 +91,38 @@ def columns(call: dict[str, Any]) -> dict[str, Any]:
         "group_id": told["groupId"],
         "home_namespace": "user_id" if told["userId"] else "anonymous_id",
     }
+
+
+def visit(who: str, count: int, *, screens: bool, nulls: bool) -> list[dict[str, Any]]:
+    """What one person does on a page, for SDKs of browsers, which know themselves who it is: first ``count`` rounds of somebody
+    unknown, then as many of the same person signed in.
+
+    ``screens`` is whether the SDK has that call, ``nulls`` whether it sends values that are null.
+    """
+    calls: list[dict[str, Any]] = []
+    for call in _visit(who, count):
+        if call["type"] == "screen" and not screens:
+            continue
+        for name in ("properties", "traits"):
+            if name in call and not nulls:
+                call[name] = {key: value for key, value in call[name].items() if value is not None}
+        if call.get("event") != NOW:
+            at = AT + timedelta(seconds=len(calls), milliseconds=len(calls))
+            call["timestamp"] = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        calls.append(call)
+    return calls
+
+
+def _visit(who: str, count: int) -> Iterator[dict[str, Any]]:
+    user = f"{who}-user"
+    for number in range(count):
+        yield {"type": "page", "name": "Home", "category": "shop", "properties": {"shelf": number}}
+        yield {"type": "track", "event": "Product Viewed", "properties": ODD, "context": {"campaign": CONTEXT["campaign"]}}
+    yield {"type": "alias", "userId": user}
+    for number in range(count):
+        traits = {"email": f"{who}@example.com", "visits": number, **ODD}
+        yield {"type": "identify", "userId": user, "traits": traits}
+        yield {"type": "screen", "name": "Start", "category": "app", "properties": {"n": 0.1}}
+        yield {"type": "track", "event": "Order Completed", "properties": ODD, "integrations": {"All": True}}
+        yield {"type": "group", "groupId": "acme", "traits": {"size": number, "email": "office@acme.example"}}
+        yield {"type": "track", "event": NOW, "properties": {}}

@@ -3,18 +3,24 @@
 import asyncio
 import gzip
 import threading
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
-Fault = Literal["500", "503", "429", "close_before", "close_after", "slow"]
+# ``502_after`` is what a gateway says that no longer waits for the server, which has stored everything.
+Fault = Literal["500", "503", "429", "close_before", "close_after", "502_after", "slow"]
 
 # Longer than clients that can be told to be impatient wait for an answer.
 SLOW_S = 4.0
-_STATUS = {"500": b"500 Internal Server Error", "503": b"503 Service Unavailable", "429": b"429 Too Many Requests"}
+_STATUS = {
+    "500": b"500 Internal Server Error",
+    "502_after": b"502 Bad Gateway",
+    "503": b"503 Service Unavailable",
+    "429": b"429 Too Many Requests",
+}
 
 
 class Message(NamedTuple):
@@ -25,6 +31,11 @@ class Message(NamedTuple):
     fields: dict[bytes, bytes]
     body: bytes
 
+    @property
+    def path(self) -> str:
+        """Where a request goes."""
+        return self.first_line.split(b" ")[1].decode()
+
 
 class Lane:
     """What one client sends on a port of its own. A body is known again by its first message id, however often it is sent."""
@@ -34,9 +45,9 @@ class Lane:
         self._plan = list(plan)
         self._waiting: dict[str, list[Fault]] = {}
         self.port = 0
-        # What was done, how often each message was acknowledged by the server, and every body with its fields.
+        # What was done, what the server acknowledged of each message, one body a copy, and all requests with events.
         self.done: list[Fault] = []
-        self.stored: Counter[str] = Counter()
+        self.stored: defaultdict[str, list[Any]] = defaultdict(list)
         self.requests: list[Message] = []
         self.forwarding = 0
 
@@ -54,9 +65,9 @@ class Lane:
 
     async def _treat(self, request: Message, writer: asyncio.StreamWriter) -> bool:
         """Do to a request what is planned; False if the connection is to be closed."""
-        message_ids = _message_ids(request)
-        fault = self._next_fault(message_ids[0]) if message_ids else None
-        if message_ids:
+        events = _events_of(request)
+        fault = self._next_fault(events[0]["messageId"]) if events else None
+        if events:
             self.requests.append(request)
         if fault is not None:
             self.done.append(fault)
@@ -65,16 +76,19 @@ class Lane:
                 return False
             case "close_after":
                 # The answer is waited for, so that the events surely are stored when the client sends them again.
-                await self._forward(request, message_ids)
+                await self._forward(request, events)
                 return False
             case "slow":
-                answer = await self._forward(request, message_ids)
+                answer = await self._forward(request, events)
                 await asyncio.sleep(SLOW_S)
                 writer.write(answer)
+            case "502_after":
+                await self._forward(request, events)
+                writer.write(_refusal(fault, request.fields.get(b"origin")))
             case "500" | "503" | "429":
                 writer.write(_refusal(fault, request.fields.get(b"origin")))
             case None:
-                writer.write(await self._forward(request, message_ids))
+                writer.write(await self._forward(request, events))
         await writer.drain()
         return True
 
@@ -84,7 +98,7 @@ class Lane:
         faults = self._waiting[first_id]
         return faults.pop(0) if faults else None
 
-    async def _forward(self, request: Message, message_ids: list[str]) -> bytes:
+    async def _forward(self, request: Message, events: list[Any]) -> bytes:
         self.forwarding += 1
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
@@ -96,7 +110,8 @@ class Lane:
                 writer.close()
             assert answer is not None
             if b" 200 " in answer.first_line:
-                self.stored.update(message_ids)
+                for event in events:
+                    self.stored[event["messageId"]].append(event)
             return answer.raw
         finally:
             self.forwarding -= 1
@@ -140,7 +155,7 @@ class FaultProxy:
 
 
 def _refusal(fault: Fault, origin: bytes | None) -> bytes:
-    retry = b"retry-after: 1\r\n" if fault != "500" else b""
+    retry = b"retry-after: 1\r\n" if fault in {"503", "429"} else b""
     # As the server does it: a page may read the status of an answer to its own origin only.
     allowed = b"" if origin is None else b"access-control-allow-origin: %b\r\naccess-control-allow-credentials: true\r\n" % origin
     exposed = b"" if origin is None else b"access-control-expose-headers: retry-after\r\n"
@@ -153,12 +168,13 @@ def read_body(request: Message) -> Any:
     return msgspec.json.decode(raw)
 
 
-def _message_ids(request: Message) -> list[str]:
-    """The ids of the events of a request; none if it is not one that carries events."""
+def _events_of(request: Message) -> list[Any]:
+    """The events of a request; none if it is not one that carries events."""
     if not request.first_line.startswith(b"POST "):
         return []
     body = read_body(request)
-    return [str(event["messageId"]) for event in body.get("batch", [body])]
+    events: list[Any] = body.get("batch", [body])
+    return events
 
 
 async def _read_message(reader: asyncio.StreamReader) -> Message | None:
