@@ -20,6 +20,8 @@ from tests.clients.sending import BEHIND_S, HERE, SERVERS, Client, Program, miss
 from tests.running.installation import Installation
 
 ROUNDS = 30
+# The first test waits for all clients; on a machine with much to do they need minutes.
+pytestmark = pytest.mark.timeout(400)
 SLOW = timedelta(seconds=BEHIND_S)
 
 
