@@ -74,23 +74,28 @@ class Page(Client):
             self._tab.call("Page.addScriptToEvaluateOnNewDocument", source=SLOW_CLOCK % (behind_s * 1000))
         self.started_at = datetime.now(UTC)
         self._tab.open(address)
-        self._tab.wait_for("window.isReady")
-        self._tab.evaluate(f"makeCalls({json.dumps(self.calls)})")
+        try:
+            self._tab.wait_for("window.isReady")
+            self._tab.evaluate(f"void makeCalls({json.dumps(self.calls)})")
+        except (AssertionError, RuntimeError) as refused:
+            # Told by the tests of this page alone.
+            self.problem = f"the SDK is not ready: {refused} {self._tab.requested()} "
 
     def wait(self) -> None:
         """Wait until all is acknowledged."""
         until = time.monotonic() + PATIENCE_S
-        self.message_ids = []
-        while not (len(self.message_ids) == len(self.calls) and set(self.message_ids) <= self.lane.stored.keys()):
+        while not self.problem and not self._is_done():
             if time.monotonic() > until:
                 self.problem = f"{len(self.message_ids)} of {len(self.calls)} calls told, {len(self.lane.stored)} stored: "
-                break
             time.sleep(0.1)
-            self.message_ids = [told for told in self._tab.evaluate("told") if told]
         self.ended_at = datetime.now(UTC)
         if self.problem or self._tab.complaints():
             self.problem += str(self._tab.complaints())
         self._tab.close()
+
+    def _is_done(self) -> bool:
+        self.message_ids = [told for told in self._tab.evaluate("told") if told]
+        return len(self.message_ids) == len(self.calls) and set(self.message_ids) <= self.lane.stored.keys()
 
 
 class Site:
