@@ -29,7 +29,7 @@ PLAN: Plan = (
     ("close_before",),
     (),
     ("502_after",),
-    ("close_after", "500"),
+    ("500", "close_after"),
 )
 BEHIND_S = 3600
 # How long a client may take; SDKs wait longer and longer between the times they send.
