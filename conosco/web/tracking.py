@@ -36,7 +36,7 @@ from conosco.web.browser_settings import (
 )
 from conosco.web.committer import Committer, Overloaded, SourceOverloaded
 from conosco.web.shares import CONTENDED_BYTES_MAX, Shares
-from conosco.web.tracking_answers import JSON_TYPE, Answer, Headers, dressed, patience, preflight
+from conosco.web.tracking_answers import JSON_TYPE, Answer, Headers, dressed, failure, patience, preflight
 from conosco.web.tracking_bodies import DATA_PIXELS, GIF, QUERY_PIXELS, event_of_pixel, unwrap
 from conosco.web.tracking_inflate import Body, BodyTooLarge, BodyUnreadable
 
@@ -186,7 +186,7 @@ class Tracking:
         except Disconnected:
             return
         except Refused as refused:
-            answer = Answer(success=False, events=(), code=self._count_refused(refused))
+            answer = failure(self._count_refused(refused))
             extra = (*patience(refused.status, received_at), *_allowed(refused))
             reply = Reply(refused.status, msgspec.json.encode(answer), extra=extra)
         await self._send(send, headers, reply)
@@ -282,8 +282,9 @@ class Tracking:
         if accepted.slices:
             await self._store(_draft(accepted, source, call, headers, received_at))
         self._metrics.count_events(accepted)
-        stored = accepted.stored_count > 0
-        return 200 if stored else 400, Answer(success=stored, events=accepted.events)
+        if accepted.stored_count == 0:
+            return 400, failure("nothing_stored", accepted.events)
+        return 200, Answer(success=True, events=accepted.events)
 
     async def _read(self, receive: Receive) -> tuple[bytes, int]:
         """The inflated body, and how many bytes are now held for it."""

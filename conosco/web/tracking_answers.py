@@ -20,11 +20,21 @@ JSON_TYPE: Final = b"application/json"
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The body of an answer; ``code`` says why a request was refused whole."""
+    """The body of an answer; ``code`` and ``message`` say why nothing of the request is stored. See ``failure``."""
 
     success: bool
     events: tuple[EventStatus, ...]
     code: str = ""
+    message: str = ""
+
+
+def failure(code: str, events: tuple[EventStatus, ...] = ()) -> Answer:
+    """The body of an answer that is no success.
+
+    It always has both: RudderStack's SDK for Python takes a JSON body that lacks one of them for trouble that may pass, and
+    sends for many minutes again what can never be taken.
+    """
+    return Answer(success=False, events=events, code=code, message=code.replace("_", " "))
 
 
 def preflight(headers: Mapping[bytes, bytes]) -> Headers:

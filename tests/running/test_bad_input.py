@@ -98,7 +98,10 @@ def test_a_body_that_cannot_be_taken_is_refused_and_not_stored(installation: Ins
     body, status, code = NOT_STORED[case]
     before = installation.settled()
     answer = installation.track(body)
-    assert (answer.status, answer.json()) == (status, {"success": False, "events": [], "code": code})
+    assert (answer.status, answer.json()) == (
+        status,
+        {"success": False, "events": [], "code": code, "message": code.replace("_", " ")},
+    )
     assert installation.settled() == before
 
 

@@ -188,7 +188,8 @@ def test_the_key_may_come_in_three_ways() -> None:
 def test_an_unknown_key_stores_nothing(options: dict[str, Any]) -> None:
     site = Site()
     reply = run(ask(site, body=batch(TRACK, **({} if "query" in options else {"writeKey": "no"})), **options))
-    assert (reply.status, reply.json) == (401, {"success": False, "events": [], "code": "unknown_write_key"})
+    told = {"success": False, "events": [], "code": "unknown_write_key", "message": "unknown write key"}
+    assert (reply.status, reply.json) == (401, told)
     assert site.log.head().position == 0
     assert site.count("refused", code="unknown_write_key") == 1
 
@@ -316,7 +317,7 @@ def test_when_nothing_is_good_the_status_says_so_and_rejected_events_are_kept() 
 def test_a_body_that_is_no_batch_is_refused_and_not_stored(body: bytes, code: str) -> None:
     site = Site()
     reply = run(ask(site, body=body))
-    assert (reply.status, reply.json) == (400, {"success": False, "events": [], "code": code})
+    assert (reply.status, reply.json) == (400, {"success": False, "events": [], "code": code, "message": code.replace("_", " ")})
     assert site.log.head().position == 0
 
 
