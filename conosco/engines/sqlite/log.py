@@ -1,7 +1,8 @@
 """The embedded Log: SQLite files of bounded size that follow one another, with one total order and one chain across them.
 
-A file is finished by sealing it in the transaction of its last append; only then does the next one come into being, and
-whoever finds the seal first makes it. So processes agree on the current file without talking to one another.
+A file is finished in the transaction of its last append; only then does the next one come into being, and whoever finds
+it finished first makes it. So processes agree on the current file without talking to one another. Finished files are
+sealed into Parquet by log_archive.py; here both forms are read alike.
 """
 
 import re
@@ -12,11 +13,14 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
-
-from conosco.engines.sqlite.connection import DAMAGED, UNWRITABLE, only_one, replace_file, sync_folder
-from conosco.engines.sqlite.log_check import check_files
+from conosco.engines.sqlite.connection import DAMAGED, UNWRITABLE, only_one, sync_folder
+from conosco.engines.sqlite.log_check import check_files, rows_past_damage
+from conosco.engines.sqlite.log_damage import CARE_LOCK, DamageBook, Note, read_head
 from conosco.engines.sqlite.log_file import LogFile, Mark, Row, encode_body, read_record
+from conosco.engines.sqlite.log_notes import write_note
+from conosco.engines.sqlite.log_parquet import Parquet
+from conosco.engines.sqlite.log_rescue import Presence, rescue
+from conosco.engines.sqlite.log_sealed import SealedFile, drop_sealed, note_path, open_sealed
 from conosco.model.record import GENESIS, SCHEMA, Draft, Record, fresh_salts, next_chain, slice_hashes
 from conosco.ports.log import Appended, Head, LogFull
 
@@ -25,15 +29,8 @@ SEGMENT_BYTES: Final = 1 << 30
 NOTE_SECONDS: Final = 5.0
 OPEN_FILES_MAX: Final = 4
 _START: Final = Mark(0, 0, GENESIS)
-_NAME: Final = re.compile(r"log-(\d{6,})\.sqlite\Z", re.ASCII)
-
-
-class Note(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``log.head`` holds: a record that was durable when it was written."""
-
-    position: int
-    logged_at: int
-    chain: str
+_NAME: Final = re.compile(r"log-(\d{6,})\.(?:sqlite|sealed)\Z", re.ASCII)
+Segment = LogFile | SealedFile
 
 
 class _Prepared(NamedTuple):
@@ -60,11 +57,14 @@ class SqliteLog:
         self._reading = threading.Lock()
         self._closed = False
         self._noted_s: float | None = None
+        self._parquet = Parquet()
+        self._damage = DamageBook(folder)
+        self._presence = Presence(folder)
         # Positions that were handed out before must never be handed out again, even if their rows were lost.
         self._floor = self._read_note() or _START
         self._writer_number, self._writer = self._newest_or_first()
         self._newest = self._writer_number
-        self._readers: dict[int, LogFile] = {}
+        self._readers: dict[int, Segment] = {}
         self._bases: dict[int, int] = {}
 
     def append(self, drafts: Sequence[Draft]) -> list[Appended]:
@@ -127,7 +127,7 @@ class SqliteLog:
                 # Asked before reading: a file sealed in between may hold more than what is read now.
                 ended = file is None or number < self._newest or file.tail()[0]
                 if file is not None:
-                    with closing(file.rows(after, max_records - len(records))) as rows:
+                    with closing(rows_past_damage(file, after, max_records - len(records))) as rows:
                         for row in rows:
                             records.append(read_record(row))
                             max_bytes -= len(row.body)
@@ -157,17 +157,18 @@ class SqliteLog:
     def prune(self, before: int) -> int:
         """Drop whole files, and rows of the file that the position falls into; what was pruned cannot come back."""
         pruned = 0
-        with only_one(self._folder / "log.lock"):
-            # The newest file stays, so that positions and the chain go on from it.
-            for number in self._whole()[:-1]:
-                with self._apart(number) as file:
-                    if file.tail()[1].position >= before:
-                        break
-                    pruned += file.count_before(before)
-                self._drop(number)
-        with self._apart(self._numbers()[0]) as file:
-            pruned += file.prune(before)
-            file.truncate_wal()
+        with only_one(self._folder / CARE_LOCK):
+            with only_one(self._folder / "log.lock"):
+                # The newest file stays, so that positions and the chain go on from it.
+                for number in self._whole()[:-1]:
+                    with self._apart(number) as file:
+                        if file.tail()[1].position >= before:
+                            break
+                        pruned += file.count_before(before)
+                    self._drop(number)
+            with self._apart(self._numbers()[0]) as file:
+                pruned += file.prune(before)
+                file.truncate_wal()
         return pruned
 
     def erase(self, slices: Sequence[tuple[int, int]]) -> int:
@@ -179,11 +180,15 @@ class SqliteLog:
         for position, index in slices:
             wanted.setdefault(position, set()).add(index)
         destroyed = 0
-        for number in self._numbers():
-            with suppress(FileNotFoundError), self._apart(number) as file:
-                base, last = file.base().position, file.tail()[1].position
-                here = {position: indexes for position, indexes in wanted.items() if base < position <= last}
-                destroyed += file.erase(here) if here else 0
+        with only_one(self._folder / CARE_LOCK):
+            for number in self._numbers():
+                with suppress(FileNotFoundError), self._apart(number) as file:
+                    base, last = file.base().position, file.tail()[1].position
+                    here = {position: indexes for position, indexes in wanted.items() if base < position <= last}
+                    destroyed += file.erase(here) if here else 0
+            if wanted:
+                # Copies of damaged bytes may hold anything.
+                self._damage.forget_copies()
         return destroyed
 
     def verify(self, after: int = 0) -> list[tuple[int, int]]:
@@ -192,8 +197,11 @@ class SqliteLog:
         noted = self._read_note()
         if noted is not None:
             notes.append(noted)
-        files = [self._open(number) for number in self._whole()]
+        files: list[Segment] = []
         try:
+            for number in self._whole():
+                with suppress(FileNotFoundError):
+                    files.append(self._open(number))
             return check_files(files, after, [note for note in notes if note.position > after])
         finally:
             for file in files:
@@ -211,11 +219,13 @@ class SqliteLog:
             for file in (self._writer, *self._readers.values()):
                 file.close()
             self._readers.clear()
+            self._parquet.close()
+            self._presence.close()
 
     def _numbers(self) -> list[int]:
         """The numbers of the files that exist, ascending."""
         found = (_NAME.match(path.name) for path in self._folder.iterdir())
-        return sorted(int(name[1]) for name in found if name)
+        return sorted({int(name[1]) for name in found if name})
 
     def _whole(self) -> list[int]:
         """As ``_numbers``, without a newest file whose making was cut short: nobody has written to it."""
@@ -232,19 +242,35 @@ class SqliteLog:
     def _newest_or_first(self) -> tuple[int, LogFile]:
         """Open the newest file, or make the first one."""
         with only_one(self._folder / "log.lock"):
+            if self._presence.is_first():
+                rescue(self._folder, self._numbers(), self._floor, self._damage, self._clock)
+            self._presence.stay()
             whole = self._whole()
-            if whole:
+            if whole and not self._is_sealed(whole[-1]):
                 return whole[-1], LogFile(self._path(whole[-1]))
-            return 1, LogFile.create(self._path(1), _START)
+            number = whole[-1] + 1 if whole else 1
+            return number, LogFile.create(self._path(number), self._end_of(whole[-1]) if whole else _START)
 
     def _after(self, number: int, base: Mark) -> tuple[int, LogFile]:
         """Open the first file there is after a sealed one, making it if there is none; those between may be pruned."""
         with only_one(self._folder / "log.lock"):
-            following = next((other for other in self._numbers() if other > number), number + 1)
-            return following, LogFile.create(self._path(following), base)
+            later = [other for other in self._numbers() if other > number]
+            for following in later:
+                if not self._is_sealed(following):
+                    return following, LogFile.create(self._path(following), base)
+            if later:
+                return later[-1] + 1, LogFile.create(self._path(later[-1] + 1), self._end_of(later[-1]))
+            return number + 1, LogFile.create(self._path(number + 1), base)
+
+    def _is_sealed(self, number: int) -> bool:
+        return note_path(self._folder, number).exists()
+
+    def _end_of(self, number: int) -> Mark:
+        with closing(self._open(number)) as file:
+            return file.tail()[1]
 
     @contextmanager
-    def _apart(self, number: int) -> Iterator[LogFile]:
+    def _apart(self, number: int) -> Iterator[Segment]:
         """A file on a connection of its own; trouble with the disk becomes LogFull. Raises FileNotFoundError if pruned."""
         file = self._open(number)
         try:
@@ -255,17 +281,26 @@ class SqliteLog:
         finally:
             file.close()
 
-    def _open(self, number: int) -> LogFile:
+    def _open(self, number: int) -> Segment:
+        sealed = open_sealed(self._folder, number, self._parquet)
+        if sealed is not None:
+            return sealed
         try:
             return LogFile(self._path(number))
+        except FileNotFoundError:
+            # It may have been sealed a moment ago.
+            sealed = open_sealed(self._folder, number, self._parquet)
+            if sealed is None:
+                raise
+            return sealed
         except UNWRITABLE as error:
             raise LogFull(f"{self._path(number).name}: {error}") from error
 
-    def _reader(self, number: int) -> LogFile | None:
+    def _reader(self, number: int) -> Segment | None:
         """A reading connection to a file, or None if it is not there (not made yet, or pruned)."""
         file = self._readers.get(number)
-        if file is not None and not file.path.exists():
-            # Another process has pruned it; what this connection still sees must not be shown any more.
+        if file is not None and not file.is_current():
+            # Another process has pruned, sealed or rewritten it; what this one still sees must not be shown any more.
             self._readers.pop(number).close()
             file = None
         if file is None:
@@ -313,17 +348,16 @@ class SqliteLog:
             if reader is not None:
                 reader.close()
             self._bases.pop(number, None)
+        sealed = open_sealed(self._folder, number, self._parquet)
+        if sealed is not None:
+            drop_sealed(sealed)
         for suffix in ("", "-wal", "-shm"):
             self._path(number).with_name(self._path(number).name + suffix).unlink(missing_ok=True)
         sync_folder(self._folder)
 
     def _read_note(self) -> Mark | None:
         """The mark in ``log.head``; None if there is none or it is unreadable: then nothing is known from outside."""
-        try:
-            note = msgspec.json.decode((self._folder / "log.head").read_bytes(), type=Note)
-            return Mark(note.position, note.logged_at, bytes.fromhex(note.chain))
-        except (FileNotFoundError, ValueError):
-            return None
+        return read_head(self._folder, self._damage, self._clock)
 
     def _keep_note(self, mark: Mark, *, at_once: bool) -> None:
         """Write ``log.head`` if it is time. Failing is no harm: an older note is still true."""
@@ -333,7 +367,7 @@ class SqliteLog:
         self._noted_s = now_s
         note = Note(position=mark.position, logged_at=mark.logged_at, chain=mark.chain.hex())
         try:
-            replace_file(self._folder / "log.head", msgspec.json.encode(note))
+            write_note(self._folder / "log.head", note)
         except OSError:
             return
 

@@ -1,6 +1,7 @@
 """Checks the whole log: every hash, the chain across files, gaps, and what a note kept outside says must be there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from typing import Final
 
 import apsw
@@ -8,18 +9,20 @@ import msgspec
 
 from conosco.engines.sqlite.connection import DAMAGED
 from conosco.engines.sqlite.log_file import LogFile, Mark, Row, decode_record
+from conosco.engines.sqlite.log_parquet import UnreadablePart
+from conosco.engines.sqlite.log_sealed import SealedFile
 from conosco.model.record import verify
 
 _PAGE_RECORDS: Final = 200
 # A damaged page makes records unreadable; then each position is tried by itself.
-_UNREADABLE: Final = (*DAMAGED, apsw.IOError)
+UNREADABLE: Final = (*DAMAGED, apsw.IOError, UnreadablePart)
 # The chain value before a record whose predecessor is lost.
 _UNKNOWN: Final = b""
 
 Finding = tuple[int, int]
 
 
-def check_files(files: Sequence[LogFile], after: int, notes: Sequence[Mark]) -> list[Finding]:
+def check_files(files: Sequence[LogFile | SealedFile], after: int, notes: Sequence[Mark]) -> list[Finding]:
     """Check records with position > after in files that follow one another; ``notes`` are marks kept outside the files.
 
     Returns (position, slice index) of slices that do not match their hash, and (position, -1) for a header or chain
@@ -43,13 +46,17 @@ def check_files(files: Sequence[LogFile], after: int, notes: Sequence[Mark]) -> 
         elif base.chain != previous.chain:
             wrong.append((base.position, -1))
             previous = base
+        before = len(wrong)
         previous = _check_file(file, previous, last.position, noted, wrong)
+        if len(wrong) == before and isinstance(file, SealedFile):
+            # Bytes that no record depends on can be damaged too.
+            wrong += ((position, -1) for _, position in file.damaged())
     end = max(noted, default=0)
     wrong += ((missing, -1) for missing in range(previous.position + 1, end + 1))
     return sorted(set(wrong))
 
 
-def _check_file(file: LogFile, previous: Mark, last: int, noted: dict[int, bytes], wrong: list[Finding]) -> Mark:
+def _check_file(file: LogFile | SealedFile, previous: Mark, last: int, noted: dict[int, bytes], wrong: list[Finding]) -> Mark:
     """Check the records of one file up to ``last``; adds to ``wrong`` and returns the last record seen."""
     for row in _rows(file, previous.position, last):
         gap = range(previous.position + 1, row.position)
@@ -67,20 +74,39 @@ def _check_file(file: LogFile, previous: Mark, last: int, noted: dict[int, bytes
     return previous._replace(position=max(previous.position, last))
 
 
-def _rows(file: LogFile, after: int, last: int) -> Iterator[Row]:
+def _rows(file: LogFile | SealedFile, after: int, last: int) -> Iterator[Row]:
     """Rows up to ``last`` in pages, so that nobody waits for a long snapshot; unreadable ones are left out."""
     while after < last:
         until = min(after + _PAGE_RECORDS, last)
         try:
             page = [row for row in file.rows(after, _PAGE_RECORDS) if row.position <= last]
-        except _UNREADABLE:
+        except UNREADABLE:
             page = [row for row in (_row(file, position) for position in range(after + 1, until + 1)) if row is not None]
         yield from page
         after = max(until, page[-1].position) if page else until
 
 
-def _row(file: LogFile, position: int) -> Row | None:
+def _row(file: LogFile | SealedFile, position: int) -> Row | None:
     try:
         return file.row(position)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
+
+
+def rows_past_damage(file: LogFile | SealedFile, after: int, max_records: int) -> Generator[Row, None, None]:
+    """As ``file.rows``; where bytes are damaged, each record is tried by itself and those that cannot be read are passed over."""
+    try:
+        with closing(file.rows(after, max_records)) as rows:
+            for row in rows:
+                yield row
+                after = row.position
+                max_records -= 1
+        return
+    except UNREADABLE:
+        last = file.tail()[1].position
+    while after < last and max_records > 0:
+        after += 1
+        row_found = _row(file, after)
+        if row_found is not None:
+            yield row_found
+            max_records -= 1

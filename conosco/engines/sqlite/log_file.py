@@ -121,6 +121,14 @@ class LogFile:
             connection.close()
         return LogFile(path)
 
+    def is_current(self) -> bool:
+        """Whether this file still lies in its place."""
+        return self.path.exists()
+
+    def change_count(self) -> int:
+        """A number that is another one once any other connection has written to this file."""
+        return int(str(self._connection.pragma("data_version")))
+
     def begin(self) -> None:
         """Take the write lock of this file, waiting for other processes."""
         self._connection.execute("BEGIN IMMEDIATE")
