@@ -70,6 +70,11 @@ class Answering:
         self._talking: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="answering", daemon=True)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether questions are being answered or wait for it."""
+        return self._queries > 0
+
     def start(self) -> None:
         """Returns once questions are taken. Raises OSError if the socket cannot be made."""
         listener = self._listen()

@@ -19,11 +19,13 @@ from conosco.engines.sqlite.control import SqliteControl
 from conosco.engines.sqlite.keys import FileKeys
 from conosco.engines.sqlite.leases import SqliteLeases
 from conosco.engines.sqlite.log import SqliteLog
+from conosco.engines.sqlite.log_archive import SqliteArchive
 from conosco.engines.sqlite.state import SqliteState
 from conosco.govern.gate import Gate
 from conosco.model.definition import Definition, Identity, Purpose, Source, read_definition
 from conosco.model.ids import encode
 from conosco.model.record import Draft
+from conosco.ports.archive import Archive
 from conosco.ports.control import Control
 from conosco.ports.keys import Keys
 from conosco.ports.leases import Leases
@@ -74,6 +76,11 @@ def engine_versions() -> list[tuple[str, str, bool]]:
 def open_log(settings: Settings) -> Log:
     """The Log of this installation."""
     return SqliteLog(Folder(settings.data).log, clock, segment_bytes=settings.log_segment_bytes)
+
+
+def open_archive(settings: Settings) -> Archive:
+    """The care of this installation's finished log files."""
+    return SqliteArchive(Folder(settings.data).log, clock)
 
 
 def open_state(settings: Settings) -> State:

@@ -15,13 +15,23 @@ from conosco.ports.warehouse import Warehouse
 from conosco.rules.compile import attribute_values
 from conosco.rules.condition import AttributeSpec
 from conosco.rules.values import canonical_json
-from conosco.runtime.bootstrap import Folder, clock, open_log, open_state
+from conosco.runtime.bootstrap import (
+    INSTALLATION_SECRET,
+    Folder,
+    clock,
+    open_archive,
+    open_keys,
+    open_log,
+    open_state,
+    required_secret,
+)
 from conosco.runtime.bootstrap_warehouse import open_warehouse, render_sql
 from conosco.runtime.configuration import load
 from conosco.runtime.journal import Journal
 from conosco.runtime.meaning import Meaning, scan_of
 from conosco.runtime.process import settings_of_role, stop_signal
 from conosco.runtime.report import Reporter
+from conosco.runtime.sealing import Sealing, identify_with
 from conosco.runtime.settings import Settings
 from conosco.runtime.warehouse import WarehouseRole, confine_memory
 
@@ -72,11 +82,19 @@ def run_warehouse(settings: Settings) -> None:
     journal.note("started", {"batch": warehouse.last_batch()})
     keeping = threading.Thread(target=_keep_views, args=(state, warehouse, stop, journal), name="views", daemon=True)
     keeping.start()
+    archive, sealing_state = open_archive(settings), open_state(settings)
+    secret = required_secret(open_keys(settings), INSTALLATION_SECRET)
+    identify = identify_with(understanding(sealing_state), secret)
+    sealing = threading.Thread(
+        target=Sealing(archive, identify, role.is_asked, journal.note).run, args=(stop,), name="sealing", daemon=True
+    )
+    sealing.start()
     reporter = Reporter(folder.run, "warehouse", clock).start()
     role.run(stop, lambda trouble: reporter.turn(warehouse=trouble))
     reporter.close()
     keeping.join(5)
-    for door in (warehouse, state, log):
+    sealing.join(5)
+    for door in (warehouse, archive, sealing_state, state, log):
         door.close()
     journal.note("stopped", {})
 

@@ -31,6 +31,15 @@ VARIABLES: Final[dict[str, tuple[str, str]]] = {
         "the address that `serve` listens on",
         "The address under which people reach Conosco, such as `https://cdp.example.com`; sign-in links begin with it.",
     ),
+    "CONOSCO_LOG_SEGMENT_MB": ("`1024`", "The size from which a file of the log is finished, and then sealed into Parquet."),
+    "CONOSCO_DISK_RESERVE_MB": (
+        "2 % of the disk, at least 256, at most a tenth of it",
+        "The free room below which no event is taken (503), so that erasure and the worker can still work.",
+    ),
+    "CONOSCO_KEEP_RAW_DAYS": (
+        "`0`: for ever",
+        "For how many days requests are kept as received. `conosco retention --dry-run` shows what that would destroy.",
+    ),
 }
 _PUBLIC_URL: Final = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+\Z", re.ASCII)
 Network = IPv4Network | IPv6Network
@@ -42,6 +51,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ``admin_token`` and ``write_key`` set the administrator's token and the first source's write key (made on first start
     if empty). ``allow_private`` are networks that destinations may reach although they are not public, ``trusted_proxies``
     those whose word on the client's address is taken; ``public_url`` is where people reach this installation, if elsewhere.
+    ``log_segment_bytes`` is the size from which a file of the log is followed by the next and sealed. ``disk_reserve_mb`` is
+    the free room below which no event is taken any more (None: 2 % of the disk, at least 256 MB, at most a tenth of it).
+    ``keep_raw_days`` is how long requests are kept as received; 0 is for ever.
     ``supervisor`` is the id of the process that started this role and with which it ends; 0 for one that was started alone.
     """
 
@@ -57,6 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pending_bytes_max: int = 64_000_000
     warehouse_memory_mb: int = 512
     log_segment_bytes: int = 1 << 30
+    disk_reserve_mb: int | None = None
+    keep_raw_days: int = 0
     supervisor: int = 0
 
 
@@ -76,6 +90,9 @@ def read_settings(data: Path, host: str, port: int, environment: Mapping[str, st
         trusted_proxies=_networks(known, "CONOSCO_TRUSTED_PROXIES"),
         public_url=_public_url(known),
         region=known.get("CONOSCO_REGION", "eu"),
+        log_segment_bytes=_number(known, "CONOSCO_LOG_SEGMENT_MB", 1_024, 1) << 20,
+        disk_reserve_mb=_number(known, "CONOSCO_DISK_RESERVE_MB", -1, 0) if known.get("CONOSCO_DISK_RESERVE_MB") else None,
+        keep_raw_days=_number(known, "CONOSCO_KEEP_RAW_DAYS", 0, 0),
     )
 
 
@@ -94,6 +111,16 @@ def _public_url(known: Mapping[str, str]) -> str:
     if url and not _PUBLIC_URL.match(url):
         raise refuse("bad_public_url", variable="CONOSCO_PUBLIC_URL", value=url)
     return url
+
+
+def _number(known: Mapping[str, str], variable: str, default: int, least: int) -> int:
+    """A whole number from the environment. Raises Refused naming the variable."""
+    text = known.get(variable, "").strip()
+    if not text:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) >= least):
+        raise refuse("bad_number", variable=variable, value=text, least=least)
+    return int(text)
 
 
 def environment_with(**extra: str) -> dict[str, str]:

@@ -86,6 +86,10 @@ class WarehouseRole:
         """How far it is."""
         return self._standing.status
 
+    def is_asked(self) -> bool:
+        """Whether somebody waits for an answer right now."""
+        return self._answering.is_busy
+
     def run(self, stop: Signal, turn: Callable[[str], None] = lambda trouble: None) -> None:
         """Drain and answer until told to stop. What the engine or State cannot do ends it: the supervisor starts it again.
 

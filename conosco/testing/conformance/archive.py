@@ -35,6 +35,10 @@ def seal_all(archive: Archive) -> int:
     return count
 
 
+class Enough(Exception):
+    """Raised by a pause that ends the work."""
+
+
 class SealingLog:
     """A Log whose finished files are sealed every few appends: behind it the suites of the Log door meet sealed files."""
 
@@ -171,9 +175,9 @@ class ArchiveSuite:
         before = door.read(0, 100)
 
         def enough() -> None:
-            raise InterruptedError
+            raise Enough
 
-        with pytest.raises(InterruptedError):
+        with pytest.raises(Enough):
             archive.seal(identify, enough)
         assert not any(file.is_sealed for file in archive.stock())
         assert door.read(0, 100) == before
