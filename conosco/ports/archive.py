@@ -69,6 +69,9 @@ class Archive(Protocol):
     def stock(self) -> list[Stock]:
         """The files of the log, oldest first."""
 
+    def mend(self) -> int:
+        """Look at every byte of sealed files and turn back single bits that have fallen over; how many files were mended."""
+
     def alarms(self) -> list[Alarm]:
         """Damage found since the folder was made, oldest first. At most 1,000 are kept."""
 

@@ -7,6 +7,8 @@ import msgspec
 
 from conosco.model.record import Draft, Record
 
+UNUSED_BYTES = -2
+
 
 class Appended(msgspec.Struct, frozen=True):
     """Where a draft now lies; ``logged_at`` never decreases along the log, whatever the clock does."""
@@ -52,7 +54,10 @@ class Log(Protocol):
         """Destroy (position, slice index) pairs and their salts, in every file; returns how many were there."""
 
     def verify(self, after: int = 0) -> list[tuple[int, int]]:
-        """Recompute chain and hashes; (position, slice index or -1) for everything that does not match."""
+        """Recompute chain and hashes; (position, slice index or -1) for everything that does not match.
+
+        An index of UNUSED_BYTES stands for bytes of a file, near that position, that no record depends on: nothing is lost.
+        """
 
     def close(self) -> None:
         """Release files. Appended records are already durable."""

@@ -22,6 +22,7 @@ from conosco.engines.sqlite.log_parquet import Parquet
 from conosco.engines.sqlite.log_rescue import Presence, rescue
 from conosco.engines.sqlite.log_sealed import SealedFile, drop_sealed, note_path, open_sealed
 from conosco.model.record import GENESIS, SCHEMA, Draft, Record, fresh_salts, next_chain, slice_hashes
+from conosco.ports.archive import Alarm
 from conosco.ports.log import Appended, Head, LogFull
 
 SEGMENT_BYTES: Final = 1 << 30
@@ -59,13 +60,21 @@ class SqliteLog:
         self._noted_s: float | None = None
         self._parquet = Parquet()
         self._damage = DamageBook(folder)
+        self._parquet.on_mended = self._damage.mended(clock)
         self._presence = Presence(folder)
         # Positions that were handed out before must never be handed out again, even if their rows were lost.
         self._floor = self._read_note() or _START
         self._writer_number, self._writer = self._newest_or_first()
         self._newest = self._writer_number
+        self._note_loss()
         self._readers: dict[int, Segment] = {}
         self._bases: dict[int, int] = {}
+
+    def _note_loss(self) -> None:
+        """Raise an alarm if records are gone that were there: the engine does not say so."""
+        lost = self._floor.position - self._writer.tail()[1].position
+        if lost > 0:
+            self._damage.add(Alarm(found_at=self._clock(), file=self._writer.path.name, what="records_lost", lost=lost))
 
     def append(self, drafts: Sequence[Draft]) -> list[Appended]:
         """Append all drafts durably, next to one another, or raise LogFull and keep none."""

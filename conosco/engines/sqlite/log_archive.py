@@ -48,6 +48,7 @@ class SqliteArchive:
         self._part_bytes = part_bytes
         self._parquet = Parquet()
         self._damage = DamageBook(folder)
+        self._parquet.on_mended = self._damage.mended(clock)
         self._presence = Presence(folder)
         self._presence.stay()
         self._unfit: set[int] = set()
@@ -110,6 +111,16 @@ class SqliteArchive:
                         )
                     )
         return stock
+
+    def mend(self) -> int:
+        """Mend sealed files, whole ones included in the search; how many were mended."""
+        known = len(self.alarms())
+        with only_one(self._folder / CARE_LOCK):
+            for number in self._numbers():
+                file = open_sealed(self._folder, number, self._parquet)
+                if file is not None:
+                    file.mend()
+        return len(self.alarms()) - known
 
     def alarms(self) -> list[Alarm]:
         """Damage found so far."""

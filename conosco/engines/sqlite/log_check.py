@@ -1,7 +1,9 @@
 """Checks the whole log: every hash, the chain across files, gaps, and what a note kept outside says must be there."""
 
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Final
 
 import apsw
@@ -9,11 +11,16 @@ import msgspec
 
 from conosco.engines.sqlite.connection import DAMAGED
 from conosco.engines.sqlite.log_file import LogFile, Mark, Row, decode_record
+from conosco.engines.sqlite.log_pages import Pages, unaccounted
 from conosco.engines.sqlite.log_parquet import UnreadablePart
 from conosco.engines.sqlite.log_sealed import SealedFile
+from conosco.engines.sqlite.log_wal import committed_pages, read_wal
 from conosco.model.record import verify
+from conosco.ports.log import UNUSED_BYTES
 
 _PAGE_RECORDS: Final = 200
+LOOKS: Final = 3
+LOOK_AGAIN_S: Final = 0.2
 # A damaged page makes records unreadable; then each position is tried by itself.
 UNREADABLE: Final = (*DAMAGED, apsw.IOError, UnreadablePart)
 # The chain value before a record whose predecessor is lost.
@@ -46,11 +53,16 @@ def check_files(files: Sequence[LogFile | SealedFile], after: int, notes: Sequen
         elif base.chain != previous.chain:
             wrong.append((base.position, -1))
             previous = base
+        if base.position == previous.position and base.logged_at != previous.logged_at and file is not files[0] and not after:
+            wrong.append((base.position, -1))
         before = len(wrong)
         previous = _check_file(file, previous, last.position, noted, wrong)
-        if len(wrong) == before and isinstance(file, SealedFile):
+        if len(wrong) == before:
             # Bytes that no record depends on can be damaged too.
-            wrong += ((position, -1) for _, position in file.damaged())
+            if isinstance(file, SealedFile):
+                wrong += ((position, UNUSED_BYTES) for _, position in file.damaged())
+            elif _has_damaged_pages(file.path) or (file is not files[-1] and not file.tail()[0]):
+                wrong.append((base.position + 1, UNUSED_BYTES))
     end = max(noted, default=0)
     wrong += ((missing, -1) for missing in range(previous.position + 1, end + 1))
     return sorted(set(wrong))
@@ -72,6 +84,24 @@ def _check_file(file: LogFile | SealedFile, previous: Mark, last: int, noted: di
         previous = Mark(row.position, row.logged_at, row.chain)
     wrong += ((missing, -1) for missing in range(previous.position + 1, last + 1))
     return previous._replace(position=max(previous.position, last))
+
+
+def _has_damaged_pages(path: Path) -> bool:
+    """Whether pages hold bytes that are not what they must be, records apart.
+
+    Others may be writing meanwhile, so only what is found again and again counts.
+    """
+    for _ in range(LOOKS):
+        newer = committed_pages(read_wal(path.with_name(path.name + "-wal")))
+        try:
+            with closing(Pages(path, newer)) as pages:
+                if not unaccounted(pages):
+                    return False
+        except apsw.Error:
+            if not path.exists():
+                return False
+        time.sleep(LOOK_AGAIN_S)
+    return path.exists()
 
 
 def _rows(file: LogFile | SealedFile, after: int, last: int) -> Iterator[Row]:

@@ -54,6 +54,10 @@ class DamageBook:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         write_note(self._path, _Alarms(alarms=(*alarms, alarm)[-ALARMS_MAX:]))
 
+    def mended(self, clock: Callable[[], int]) -> Callable[[str], None]:
+        """What to call with the name of each file that was mended."""
+        return lambda name: self.add(Alarm(found_at=clock(), file=name, what="mended"))
+
     def keep_copy(self, paths: Sequence[Path], found_at: int) -> str:
         """Copy damaged files aside, with all their bytes; the name of the first copy, empty if there was no room."""
         self._folder.mkdir(mode=0o700, exist_ok=True)

@@ -18,7 +18,7 @@ CHECKPOINT_BYTES: Final = 8_000_000
 WAL_KEPT_BYTES: Final = 64_000_000
 ERASE_RECORDS: Final = 200
 
-_SCHEMA: Final = """
+LOG_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS records (
     position INTEGER PRIMARY KEY, kind TEXT NOT NULL, schema INTEGER NOT NULL, logged_at INTEGER NOT NULL,
     source_id TEXT NOT NULL, flags INTEGER NOT NULL, hashes BLOB NOT NULL, chain BLOB NOT NULL, body BLOB NOT NULL
@@ -115,7 +115,7 @@ class LogFile:
         try:
             if not is_ready(connection):
                 first = f"INSERT INTO file VALUES (1, 0, {base.position}, {base.logged_at}, x'{base.chain.hex()}')"
-                migrate(connection, _SCHEMA + first, ("records", "file"))
+                migrate(connection, LOG_SCHEMA + first, ("records", "file"))
                 sync_folder(path.parent)
         finally:
             connection.close()

@@ -5,7 +5,7 @@ looks back does not pay for it.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +48,8 @@ class Parquet:
     """Reads and writes sealed files. Threads may share it; nothing is held open between calls."""
 
     def __init__(self) -> None:
+        # Told the name of each file that had to be mended to be read.
+        self.on_mended: Callable[[str], None] = lambda name: None
         self._making = threading.Lock()
         self._database: Any = None
 

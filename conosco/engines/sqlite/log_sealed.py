@@ -6,13 +6,15 @@ part gives it a new name and replaces the note as a whole, so that everyone sees
 
 from collections.abc import Generator, Sequence
 from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from conosco.engines.sqlite.connection import sync_folder
+from conosco.engines.sqlite.connection import replace_file, sync_folder
 from conosco.engines.sqlite.log_file import Mark, Row
+from conosco.engines.sqlite.log_mending import block_sums, mended_bytes
 from conosco.engines.sqlite.log_notes import file_digest, read_note, sync_file, write_note
 from conosco.engines.sqlite.log_parquet import Parquet, UnreadablePart
 from conosco.ports.log import LogFull
@@ -50,6 +52,12 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     digest: str
     index_digest: str
+    sums: tuple[int, ...] = ()
+    index_sums: tuple[int, ...] = ()
+
+    def files(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+        """(name, digest, checksums of the blocks) of its two files."""
+        return (self.name, self.digest, self.sums), (self.index, self.index_digest, self.index_sums)
 
 
 class SealNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +96,8 @@ def described(folder: Path, names: tuple[str, str], base: Mark, last: Mark, reco
         bytes=sum((folder / name).stat().st_size for name in names),
         digest=file_digest(folder / names[0]),
         index_digest=file_digest(folder / names[1]),
+        sums=block_sums(folder / names[0]),
+        index_sums=block_sums(folder / names[1]),
     )
 
 
@@ -170,7 +180,9 @@ class SealedFile:
             return self._parquet.rows(self._folder / part.name, after, until)
         except UnreadablePart:
             if self.is_current():
-                raise
+                if not self._mend(part):
+                    raise
+                return self._parquet.rows(self._folder / part.name, after, until)
         # An erasure has replaced the part, or pruning has dropped it.
         with suppress(FileNotFoundError):
             self._load()
@@ -311,13 +323,52 @@ class SealedFile:
 
     def find(self, hashes: Sequence[int]) -> list[tuple[int, int]]:
         """Addresses of slices with one of these hashes."""
-        return [found for part in self.note.parts for found in self._parquet.find(self._folder / part.index, hashes)]
+        found: list[tuple[int, int]] = []
+        for part in self.note.parts:
+            try:
+                found += self._parquet.find(self._folder / part.index, hashes)
+            except UnreadablePart:
+                if not self._mend(part):
+                    raise
+                found += self._parquet.find(self._folder / part.index, hashes)
+        return found
+
+    def mend(self) -> None:
+        """Mend whatever single bits have fallen over. Under the care lock."""
+        if not self._is_whole:
+            write_note(self.path, self.note)
+            self._load()
+            self._parquet.on_mended(self.path.name)
+        for part in self.note.parts:
+            self._mend(part)
+
+    def _mend(self, part: Part) -> bool:
+        """Turn back single bits in the two files of a part; True if any file is now as it was written and was not before."""
+        has_mended = False
+        for name, digest, sums in part.files():
+            path = self._folder / name
+            try:
+                if file_digest(path) == digest:
+                    continue
+                body = mended_bytes(path, sums)
+                if body is None or blake2b(body, digest_size=32).hexdigest() != digest:
+                    continue
+                replace_file(path, body)
+            except OSError:
+                continue
+            if not self.is_current():
+                # An erasure has replaced the part meanwhile: what it destroyed must not come back.
+                path.unlink(missing_ok=True)
+                continue
+            self._parquet.on_mended(name)
+            has_mended = True
+        return has_mended
 
     def damaged(self) -> list[tuple[str, int]]:
         """Files whose bytes are not those that were written: (name, position to report it under)."""
         found = [] if self._is_whole else [(self.path.name, self.base().position + 1)]
         for part in self.note.parts:
-            for name, digest in ((part.name, part.digest), (part.index, part.index_digest)):
+            for name, digest, _ in part.files():
                 try:
                     is_same = file_digest(self._folder / name) == digest
                 except OSError:

@@ -9,6 +9,7 @@ import apsw
 import pytest
 
 from conosco.engines.sqlite.log import SqliteLog
+from conosco.engines.sqlite.log_archive import SqliteArchive
 from conosco.engines.sqlite.log_file import LogFile, Row
 from conosco.model.record import GENESIS, Draft
 from conosco.testing.clock import FrozenClock
@@ -185,6 +186,7 @@ def test_a_record_taken_out_is_a_gap(folder: Path, clock: FrozenClock) -> None:
     log.append([draft(str(number)) for number in range(6)])
     log.close()
     connection = apsw.Connection(str(folder / "log-000001.sqlite"))
+    connection.pragma("secure_delete", True)
     connection.execute("DELETE FROM records WHERE position IN (3, 4)")
     connection.close()
     log = SqliteLog(folder, clock)
@@ -206,10 +208,11 @@ def test_rows_lost_with_a_damaged_wal_are_counted_and_their_positions_not_given_
     (crashed / "log.head").write_bytes((folder / "log.head").read_bytes())
     wal = crashed / "log-000001.sqlite-wal"
     damaged = bytearray(wal.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
+    damaged[len(damaged) // 2] ^= 5
     wal.write_bytes(damaged)
     log = SqliteLog(crashed, clock)
     left = log.head().position
+    assert [(alarm.what, alarm.lost) for alarm in SqliteArchive(crashed, clock).alarms()] == [("records_lost", 100 - left)]
     assert 0 < left < 100
     lost = [(position, -1) for position in range(left + 1, 101)]
     assert log.verify() == lost
