@@ -37,7 +37,10 @@ class Page(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Where events stand. Counts are of events; caught up means accepted = applied + duplicates + quarantined + erased."""
+    """Where events stand. Counts are of events; caught up means accepted = applied + duplicates + quarantined + erased.
+
+    ``alarms`` counts findings of damage to the log that `conosco verify` explains, ``records_lost`` what they cost.
+    """
 
     accepted: int
     applied: int
@@ -47,6 +50,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     warehoused: int
     lag_seconds: float
     position: int
+    alarms: int = 0
+    records_lost: int = 0
 
 
 class SourceCounts(msgspec.Struct, frozen=True, kw_only=True):

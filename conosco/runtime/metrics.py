@@ -21,6 +21,8 @@ METRICS: Final[dict[str, Metric]] = {
     "conosco_log_position": Metric("gauge", (), "The newest position that the worker has applied."),
     "conosco_log_bytes": Metric("gauge", (), "Bytes of the log on disk."),
     "conosco_log_files": Metric("gauge", (), "Files of the log."),
+    "conosco_log_alarms": Metric("gauge", (), "Findings of damage to the log; `conosco verify` explains them."),
+    "conosco_log_records_lost": Metric("gauge", (), "Records of the log that damage has cost."),
     "conosco_disk_free_bytes": Metric("gauge", (), "Bytes that are free where the data folder lies."),
     "conosco_role_resident_bytes": Metric("gauge", ("role",), "Memory that a role's process holds."),
     "conosco_role_cpu_seconds_total": Metric("counter", ("role",), "Processor time of a role's process, since it started."),

@@ -21,6 +21,7 @@ from conosco.runtime.office.desks import Desks
 from conosco.runtime.office.hooks import source_secret
 from conosco.runtime.office.reading import Reading
 from conosco.runtime.process import settings_of_role, watch_supervisor
+from conosco.runtime.reserve import ReservedLog, reserve_check
 from conosco.runtime.settings import Settings
 from conosco.web.api import create_api
 from conosco.web.app import create_app
@@ -74,7 +75,9 @@ async def _serve(settings: Settings) -> None:
     desks = Desks(settings, destination_connectors())
     registry = CollectorRegistry()
     log = open_log(settings)
-    committer = Committer(log, pending_bytes_max=settings.pending_bytes_max)
+    # Only events are held up by it: definitions, commands and erasures use the reserve.
+    missing = reserve_check(settings.data, settings.disk_reserve_mb)
+    committer = Committer(ReservedLog(log, missing), pending_bytes_max=settings.pending_bytes_max)
     tracking = Tracking(
         sources=SourceDesk(desks.reading),
         committer=committer,

@@ -7,7 +7,7 @@ from tempfile import TemporaryFile
 from typing import Final
 
 from conosco.runtime.asking import Asking
-from conosco.runtime.bootstrap import Folder, clock, open_control, open_keys, open_log, open_state
+from conosco.runtime.bootstrap import Folder, clock, open_archive, open_control, open_keys, open_log, open_state
 from conosco.runtime.office.access import AccessDesk
 from conosco.runtime.office.care import CareDesk, QuestionsDesk
 from conosco.runtime.office.definitions import DefinitionsDesk
@@ -17,6 +17,7 @@ from conosco.runtime.office.people import PeopleDesk
 from conosco.runtime.office.progress import ProgressDesk
 from conosco.runtime.office.reading import Reading
 from conosco.runtime.office.segments import SegmentsDesk
+from conosco.runtime.reserve import reserve_check
 from conosco.runtime.sender import Connector
 from conosco.runtime.settings import Settings
 
@@ -32,8 +33,10 @@ class Desks:
         log, state = open_log(settings), open_state(settings)
         self.reading = Reading(log, state, Asking(folder.socket), keys, clock)
         history = History(self.reading)
+        self._archive = open_archive(settings)
         self.access = AccessDesk(self._control, keys, clock)
-        self.progress = ProgressDesk(self.reading, probe(folder.data), folder)
+        disk = probe(folder.data, reserve_check(folder.data, settings.disk_reserve_mb))
+        self.progress = ProgressDesk(self.reading, disk, folder, self._archive)
         self.definitions = DefinitionsDesk(self.reading, connectors)
         self.segments = SegmentsDesk(self.reading, history)
         self.people = PeopleDesk(self.reading, history)
@@ -43,18 +46,22 @@ class Desks:
 
     def close(self) -> None:
         """Release files."""
-        for door in (self.reading.state, self.reading.log, self._control):
+        for door in (self.reading.state, self.reading.log, self._archive, self._control):
             door.close()
 
 
-def probe(folder: Path) -> Callable[[], bool]:
+def probe(folder: Path, missing: Callable[[], int]) -> Callable[[], bool]:
     """A real durable write in the data folder: a full or read-only disk must turn readiness off, not wait for a request.
+
+    So does a disk whose reserve is not whole (``missing`` says what it lacks), for then no event is taken.
 
     Each write goes to a new file: writing over an old one needs no room, so a full disk would not be seen.
     """
 
     def writes() -> bool:
         try:
+            if missing():
+                return False
             with TemporaryFile(dir=folder, prefix="probe-", buffering=0) as file:
                 written = file.write(bytes(PROBE_BYTES))
                 os.fsync(file.fileno())

@@ -3,11 +3,14 @@
 import asyncio
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final, Literal
 
 from conosco.model.answer import Job, Page, Readiness, Sample, SourceCounts, Status
 from conosco.model.moment import SECOND, spell_moment
+from conosco.ports.archive import Archive
 from conosco.ports.tables import CURSORS
 from conosco.runtime.asking import WarehouseUnavailable
 from conosco.runtime.bootstrap import Folder
@@ -22,7 +25,7 @@ STARTING: Final = 20 * SECOND
 # What each finding means and what to do, for whoever is woken by it.
 ADVICE: Final = {
     "unreadable": "Log or State cannot be read. Run `conosco doctor`; restore from a backup if a file is damaged.",
-    "not_writable": "Nothing can be written to the data folder: the disk is full, read-only or failing. Make room or mend it.",
+    "not_writable": "Nothing can be written to the data folder: the disk is full (or down to its reserve), read-only or failing. Make room or mend it.",
     "not_reporting": "This role does not run, or does not come round. The supervisor restarts it; see the journal for why it ends.",
     "store_full": "The worker cannot write: the disk is full, read-only or failing. It goes on by itself once it can.",
     "rebuilding": "The warehouse cannot be brought up to date and waits to be filled anew; see the journal.",
@@ -33,8 +36,9 @@ ADVICE: Final = {
 class ProgressDesk:
     """Implements ``web.office.Progress``. ``probe`` makes a real durable write and says whether it succeeded."""
 
-    def __init__(self, reading: Reading, probe: Callable[[], bool], folder: Folder) -> None:
+    def __init__(self, reading: Reading, probe: Callable[[], bool], folder: Folder, archive: Archive) -> None:
         self._reading = reading
+        self._archive = archive
         self._probe = probe
         self._folder = folder
         self._begun_at = reading.clock()
@@ -56,6 +60,8 @@ class ProgressDesk:
             warehoused=await self._warehoused(),
             lag_seconds=max(0.0, lag_us / SECOND),
             position=position,
+            alarms=len(alarms := self._archive.alarms()),
+            records_lost=sum(alarm.lost for alarm in alarms),
         )
 
     async def _warehoused(self) -> int:
@@ -103,7 +109,7 @@ class ProgressDesk:
     async def samples(self) -> list[Sample]:
         """What there is to measure, of this installation and as its roles report."""
         status, readiness = await self.status(), await self.readiness()
-        files = [path.stat().st_size for path in self._folder.log.glob("*") if path.is_file()]
+        files = sizes(self._folder.log)
         told = [
             Sample("conosco_build_info", (version("conosco"),), 1),
             Sample("conosco_events_accepted_total", (), status.accepted),
@@ -112,6 +118,8 @@ class ProgressDesk:
             Sample("conosco_log_position", (), status.position),
             Sample("conosco_log_bytes", (), sum(files)),
             Sample("conosco_log_files", (), len(files)),
+            Sample("conosco_log_alarms", (), status.alarms),
+            Sample("conosco_log_records_lost", (), status.records_lost),
             Sample("conosco_disk_free_bytes", (), shutil.disk_usage(self._folder.data).free),
         ]
         told += [Sample("conosco_events_total", (name,), getattr(status, name)) for name in OUTCOMES]
@@ -171,3 +179,13 @@ class ProgressDesk:
             created_at=spell_moment(row.value["begun_at"]),
         )
         return Page(items=[job])
+
+
+def sizes(folder: Path) -> list[int]:
+    """The sizes of a folder's files; what is removed meanwhile is left out."""
+    found = []
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if path.is_file():
+                found.append(path.stat().st_size)
+    return found
