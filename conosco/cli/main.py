@@ -7,8 +7,10 @@ import typer
 from conosco.cli.demo import demo
 from conosco.cli.doctor import doctor
 from conosco.cli.replay import replay
+from conosco.cli.retention import retention
 from conosco.cli.serve import serve
 from conosco.cli.source import app as source
+from conosco.cli.verify import verify
 
 app = typer.Typer(
     name="conosco",
@@ -22,6 +24,8 @@ app.command()(serve)
 app.command()(replay)
 app.command()(doctor)
 app.add_typer(source, name="source")
+app.command()(verify)
+app.command()(retention)
 
 
 def main() -> None:

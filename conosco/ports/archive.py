@@ -69,6 +69,9 @@ class Archive(Protocol):
     def stock(self) -> list[Stock]:
         """The files of the log, oldest first."""
 
+    def examine(self, progress: Callable[[int], None]) -> list[tuple[int, int]]:
+        """As ``Log.verify`` from the beginning; ``progress`` is told the position reached."""
+
     def mend(self) -> int:
         """Look at every byte of sealed files and turn back single bits that have fallen over; how many files were mended."""
 

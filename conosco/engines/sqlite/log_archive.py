@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from conosco.engines.sqlite.connection import UNWRITABLE, only_one, sync_folder
-from conosco.engines.sqlite.log_check import UNREADABLE
-from conosco.engines.sqlite.log_damage import CARE_LOCK, DamageBook
+from conosco.engines.sqlite.log_check import UNREADABLE, check_files
+from conosco.engines.sqlite.log_damage import CARE_LOCK, DamageBook, read_head
 from conosco.engines.sqlite.log_file import LogFile, Mark, Row, decode_record
 from conosco.engines.sqlite.log_notes import write_note
 from conosco.engines.sqlite.log_parquet import Entry, Parquet
@@ -111,6 +111,19 @@ class SqliteArchive:
                         )
                     )
         return stock
+
+    def examine(self, progress: Callable[[int], None]) -> list[tuple[int, int]]:
+        """Check everything, and say how far it is."""
+        head = read_head(self._folder, self._damage, self._clock)
+        files: list[LogFile | SealedFile] = []
+        try:
+            for number in self._numbers():
+                with suppress(FileNotFoundError):
+                    files.append(open_sealed(self._folder, number, self._parquet) or LogFile(self._path(number)))
+            return check_files(files, 0, [head] if head is not None else [], progress) if files else []
+        finally:
+            for file in files:
+                file.close()
 
     def mend(self) -> int:
         """Mend sealed files, whole ones included in the search; how many were mended."""

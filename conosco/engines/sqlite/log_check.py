@@ -1,7 +1,7 @@
 """Checks the whole log: every hash, the chain across files, gaps, and what a note kept outside says must be there."""
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -29,7 +29,12 @@ _UNKNOWN: Final = b""
 Finding = tuple[int, int]
 
 
-def check_files(files: Sequence[LogFile | SealedFile], after: int, notes: Sequence[Mark]) -> list[Finding]:
+def check_files(
+    files: Sequence[LogFile | SealedFile],
+    after: int,
+    notes: Sequence[Mark],
+    progress: Callable[[int], None] = lambda position: None,
+) -> list[Finding]:
     """Check records with position > after in files that follow one another; ``notes`` are marks kept outside the files.
 
     Returns (position, slice index) of slices that do not match their hash, and (position, -1) for a header or chain
@@ -56,7 +61,7 @@ def check_files(files: Sequence[LogFile | SealedFile], after: int, notes: Sequen
         if base.position == previous.position and base.logged_at != previous.logged_at and file is not files[0] and not after:
             wrong.append((base.position, -1))
         before = len(wrong)
-        previous = _check_file(file, previous, last.position, noted, wrong)
+        previous = _check_file(file, previous, last.position, noted, wrong, progress)
         if len(wrong) == before:
             # Bytes that no record depends on can be damaged too.
             if isinstance(file, SealedFile):
@@ -68,9 +73,17 @@ def check_files(files: Sequence[LogFile | SealedFile], after: int, notes: Sequen
     return sorted(set(wrong))
 
 
-def _check_file(file: LogFile | SealedFile, previous: Mark, last: int, noted: dict[int, bytes], wrong: list[Finding]) -> Mark:
+def _check_file(
+    file: LogFile | SealedFile,
+    previous: Mark,
+    last: int,
+    noted: dict[int, bytes],
+    wrong: list[Finding],
+    progress: Callable[[int], None],
+) -> Mark:
     """Check the records of one file up to ``last``; adds to ``wrong`` and returns the last record seen."""
     for row in _rows(file, previous.position, last):
+        progress(row.position)
         gap = range(previous.position + 1, row.position)
         wrong += ((missing, -1) for missing in gap)
         try:

@@ -1,8 +1,10 @@
 """Mends a write-ahead log in which one bit has fallen over, before the engine reads it.
 
 The engine stops at the first frame whose checksum is wrong and forgets everything behind it without a word: one bit costs
-every commit since the last checkpoint. The checksum is linear, so the bit can be computed from it and turned back. What
-is not the work of a single bit is left to the engine: the end of a log that was being written looks like that, too.
+every commit since the last checkpoint. The checksum is linear, so the bit can be computed from it and turned back. Where
+several bits would explain it (the upper ones of a word can), the frame stays as it is and gets a checksum that fits: then
+what was hit is harmed, and found by its own hash, and all behind it is kept. What is not the work of a single bit is left
+to the engine: the end of a log that was being written looks like that, too.
 """
 
 import struct
@@ -28,6 +30,7 @@ class Mended(NamedTuple):
 
 def mend(raw: bytes) -> Mended:
     """Turn back single bits, one a frame at most; the body is unchanged where nothing can or need be mended."""
+    # ``so_far`` is the sum by which frames are judged, ``true`` the one that is written once a frame was left as it is.
     wal = bytearray(raw)
     if len(wal) < HEADER_BYTES + FRAME_BYTES:
         return Mended(raw, 0)
@@ -38,23 +41,39 @@ def mend(raw: bytes) -> Mended:
         bits += 1
     order = ">" if wal[3] & 1 else "<"
     salts = bytes(wal[16:24])
-    so_far: Sum = struct.unpack_from(">2I", wal, 24)
+    true = so_far = struct.unpack_from(">2I", wal, 24)
+    size = 0
     for at in range(HEADER_BYTES, len(wal) - FRAME_BYTES + 1, FRAME_BYTES):
         unlike = _bits_between(wal[at + 8 : at + 16], salts)
         if unlike > 1:
             break
         computed = _sum(order, wal[at : at + 8] + wal[at + 24 : at + FRAME_BYTES], so_far)
-        stored: Sum = struct.unpack_from(">2I", wal, at + 16)
+        stored = struct.unpack_from(">2I", wal, at + 16)
+        is_left = False
         if unlike or computed != stored:
             if unlike and computed == stored:
                 wal[at + 8 : at + 16] = salts
             elif unlike == 0 and _bits_between(struct.pack(">2I", *computed), struct.pack(">2I", *stored)) == 1:
                 struct.pack_into(">2I", wal, at + 16, *computed)
                 stored = computed
-            elif unlike or not _mend_frame(wal, at, order, computed, stored):
+            elif unlike:
                 break
+            else:
+                places = _explanations(wal, at, order, computed, stored)
+                if not places:
+                    break
+                chosen = places[0] if len(places) == 1 else next((each for each in places if _is_wild(wal, at, each, size)), None)
+                is_left = chosen is None
+                if chosen is not None:
+                    wal[chosen // 8] ^= 1 << chosen % 8
             bits += 1
+        if is_left or true != so_far:
+            true = _sum(order, wal[at : at + 8] + wal[at + 24 : at + FRAME_BYTES], true)
+            struct.pack_into(">2I", wal, at + 16, *true)
+        else:
+            true = stored
         so_far = stored
+        size = max(size, *struct.unpack_from(">2I", wal, at))
     return Mended(bytes(wal), bits)
 
 
@@ -112,18 +131,24 @@ def _sum(order: str, body: bytes | bytearray, start: Sum) -> Sum:
     return first, second
 
 
-def _mend_frame(wal: bytearray, at: int, order: str, computed: Sum, stored: Sum) -> bool:
-    """Find the one bit of a frame that makes the checksum what it should be, and turn it back."""
+def _explanations(wal: bytearray, at: int, order: str, computed: Sum, stored: Sum) -> list[int]:
+    """The bits of a frame (counted from the log's beginning) each of which would make its checksum what it should be."""
     wanted = ((stored[0] - computed[0]) & _MASK, (stored[1] - computed[1]) & _MASK)
+    found = []
     for word, effect in _effects((8 + PAGE_BYTES) // 4):
         place = at + 4 * word if word < 2 else at + 24 + 4 * (word - 2)
         (value,) = struct.unpack_from(f"{order}I", wal, place)
         for bit in range(32):
             change = -(1 << bit) if value >> bit & 1 else 1 << bit
             if change * effect[0] & _MASK == wanted[0] and change * effect[1] & _MASK == wanted[1]:
-                struct.pack_into(f"{order}I", wal, place, value ^ 1 << bit)
-                return True
-    return False
+                byte = bit // 8 if order == "<" else 3 - bit // 8
+                found.append((place + byte) * 8 + bit % 8)
+    return found
+
+
+def _is_wild(wal: bytearray, at: int, bit: int, size: int) -> bool:
+    """Whether a bit lies in the head of a frame that names a page far beyond the file: then it surely is the one."""
+    return bit < (at + 8) * 8 and max(struct.unpack_from(">2I", wal, at)) > 2 * size + (1 << 16)
 
 
 def _effects(words: int) -> Iterator[tuple[int, Sum]]:

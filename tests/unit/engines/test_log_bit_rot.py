@@ -64,10 +64,10 @@ def flip_and_start(sound: Path, copy: Path, bit: int, name: str, records: list[R
     assert wrong or archive.alarms(), f"nobody noticed: {where}"
     harmed = {record.position for record in records if found.get(record.position) != record}
     assert harmed <= {position for position, index in wrong if index >= -1}, f"harmed and not told: {where}"
-    assert len(harmed) <= (PAGE_RECORDS_MAX if name.endswith(".sqlite") else 1), f"too much is lost: {where}"
+    assert len(harmed) <= (PAGE_RECORDS_MAX if ".sqlite" in name else 1), f"too much is lost: {where}"
     assert log.append([Draft(kind="tick")])[0].position == records[-1].position + 1
-    if not name.endswith(".sqlite"):
-        # What is sealed, a WAL and notes are mended to the last bit.
+    if ".sqlite" not in name:
+        # What is sealed and notes are mended to the last bit.
         archive.mend()
         assert log.read(0, 100_000, 1 << 30)[: len(records)] == records, f"not mended: {where}"
         assert log.verify() == [], f"not mended: {where}"
