@@ -19,6 +19,11 @@ def replay(
 ) -> None:
     """Rebuild State from the log and compare digests; exits 1 if they differ."""
     settings = read_settings(data.absolute(), "127.0.0.1", 0)
+    if swap and settings.keep_raw_days:
+        typer.echo(
+            "Old requests are destroyed here (CONOSCO_KEEP_RAW_DAYS), so a rebuilt State would know less. Not swapped.", err=True
+        )
+        raise typer.Exit(1)
     rebuilding = Rebuilding(settings, Journal("replay", clock).note)
     try:
         with Progress(

@@ -31,6 +31,7 @@ from conosco.runtime.journal import Journal
 from conosco.runtime.meaning import Meaning, scan_of
 from conosco.runtime.process import settings_of_role, stop_signal
 from conosco.runtime.report import Reporter
+from conosco.runtime.retention import Retention
 from conosco.runtime.sealing import Sealing, identify_with
 from conosco.runtime.settings import Settings
 from conosco.runtime.warehouse import WarehouseRole, confine_memory
@@ -85,9 +86,10 @@ def run_warehouse(settings: Settings) -> None:
     archive, sealing_state = open_archive(settings), open_state(settings)
     secret = required_secret(open_keys(settings), INSTALLATION_SECRET)
     identify = identify_with(understanding(sealing_state), secret)
-    sealing = threading.Thread(
-        target=Sealing(archive, identify, role.is_asked, journal.note).run, args=(stop,), name="sealing", daemon=True
-    )
+    # What the warehouse has not taken over yet must still be read from the log.
+    retention = Retention(log, archive, sealing_state, settings.keep_raw_days, clock, lambda: role.status.as_of)
+    sealing_job = Sealing(archive, identify, role.is_asked, journal.note, retention)
+    sealing = threading.Thread(target=sealing_job.run, args=(stop,), name="sealing", daemon=True)
     sealing.start()
     reporter = Reporter(folder.run, "warehouse", clock).start()
     role.run(stop, lambda trouble: reporter.turn(warehouse=trouble))

@@ -15,6 +15,7 @@ from conosco.model.identifier import Identifier
 from conosco.model.record import Envelope, Record
 from conosco.ports.archive import HASH_KEY_BYTES, Archive, Identify
 from conosco.ports.log import LogFull
+from conosco.runtime.retention import Retention
 
 CHECK_S: Final = 20.0
 FIRST_CHECK_S: Final = 2.0
@@ -90,7 +91,10 @@ def _in_command(raw: bytes) -> list[Identifier]:
 
 
 class Sealing:
-    """The job. ``is_asked`` says whether somebody waits for an answer of this process right now."""
+    """The job. ``is_asked`` says whether somebody waits for an answer of this process right now.
+
+    What is sealed is what retention can destroy, so that is looked at in the same turn.
+    """
 
     def __init__(
         self,
@@ -98,7 +102,9 @@ class Sealing:
         identify: Identify,
         is_asked: Callable[[], bool],
         note: Callable[[str, dict[str, Any]], None],
+        retention: Retention | None = None,
     ) -> None:
+        self._retention = retention
         self._archive = archive
         self._identify = identify
         self._is_asked = is_asked
@@ -115,6 +121,8 @@ class Sealing:
             try:
                 while self.seal_next():
                     pass
+                if self._retention is not None and (destroyed := self._retention.run(self._pause)):
+                    self._note("retained", {"slices_destroyed": destroyed})
             except Stopping:
                 return
             except LogFull as trouble:
