@@ -10,7 +10,9 @@ RESERVE_MB = 40
 
 
 def batch(number: int) -> bytes:
-    return json.dumps({"batch": [{"type": "track", "event": "Written", "userId": "u", "messageId": f"reserve-{number}"}]}).encode()
+    return json.dumps(
+        {"batch": [{"type": "track", "event": "Written", "userId": "u", "messageId": f"reserve-{number}"}]}
+    ).encode()
 
 
 def test_events_are_refused_before_the_disk_is_full(folder: Path) -> None:
