@@ -95,6 +95,16 @@ def unaccounted(pages: Pages) -> list[int]:
     return sorted(walk.wrong)
 
 
+def is_unmade(pages: Pages) -> bool:
+    """Whether a file holds no table yet, because its making was cut short: nobody has written a record to it."""
+    try:
+        page = pages[1]
+    except Misfit:
+        return True
+    (cookie,), (user,), (cells,) = (struct.unpack_from(form, page, at) for form, at in ((">I", 40), (">I", 60), (">H", 103)))
+    return (cookie, user, cells) == (0, 0, 0) and pages.count <= 1
+
+
 def is_passable(pages: Pages) -> bool:
     """Whether the way to every leaf page is sound; the leaves themselves are not looked at."""
     walk = _Walk(pages)

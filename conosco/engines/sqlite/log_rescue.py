@@ -15,7 +15,7 @@ import apsw
 from conosco.engines.sqlite.connection import DAMAGED, UnfitFile, replace_file, sync_folder
 from conosco.engines.sqlite.log_damage import DamageBook
 from conosco.engines.sqlite.log_file import LogFile, Mark
-from conosco.engines.sqlite.log_pages import Pages, found_rows, is_passable
+from conosco.engines.sqlite.log_pages import Pages, found_rows, is_passable, is_unmade
 from conosco.engines.sqlite.log_parquet import Parquet
 from conosco.engines.sqlite.log_sealed import note_path, open_sealed
 from conosco.engines.sqlite.log_wal import committed_pages, mend, read_wal
@@ -80,6 +80,8 @@ def _is_usable(path: Path, wal: bytes) -> bool:
     if pages.count == 0:
         return True
     with closing(pages):
+        if is_unmade(pages):
+            return True
         if not is_passable(pages):
             return False
     try:
