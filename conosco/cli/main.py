@@ -4,10 +4,12 @@ import os
 
 import typer
 
+from conosco.cli.backup import backup
 from conosco.cli.demo import demo
 from conosco.cli.doctor import doctor
 from conosco.cli.replay import replay
 from conosco.cli.retention import retention
+from conosco.cli.restore import restore
 from conosco.cli.serve import serve
 from conosco.cli.source import app as source
 from conosco.cli.verify import verify
@@ -26,6 +28,8 @@ app.command()(doctor)
 app.add_typer(source, name="source")
 app.command()(verify)
 app.command()(retention)
+app.command()(backup)
+app.command()(restore)
 
 
 def main() -> None:

@@ -7,8 +7,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from conosco.cli.words import explain
+from conosco.model.problem import Refused
 from conosco.runtime.bootstrap import clock
 from conosco.runtime.journal import Journal
+from conosco.runtime.migrations.steps import require_current
 from conosco.runtime.rebuilding import Rebuilding
 from conosco.runtime.settings import read_settings
 
@@ -24,6 +27,10 @@ def replay(
             "Old requests are destroyed here (CONOSCO_KEEP_RAW_DAYS), so a rebuilt State would know less. Not swapped.", err=True
         )
         raise typer.Exit(1)
+    try:
+        require_current(settings.data)
+    except Refused as refused:
+        raise typer.Exit(explain(refused)) from None
     rebuilding = Rebuilding(settings, Journal("replay", clock).note)
     try:
         with Progress(

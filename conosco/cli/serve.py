@@ -18,6 +18,8 @@ from conosco.cli.words import explain
 from conosco.model.problem import Refused
 from conosco.runtime.bootstrap import Folder, clock, open_control, prepare
 from conosco.runtime.journal import Journal
+from conosco.runtime.migrations.backing_up import backing_up
+from conosco.runtime.migrations.steps import migrate, require_current
 from conosco.runtime.office.access import new_sign_in_code
 from conosco.runtime.process import stop_signal
 from conosco.runtime.settings import Settings, read_settings
@@ -50,6 +52,10 @@ def serve(
     except Refused as refused:
         raise typer.Exit(explain(refused)) from None
     if role is not Role.ALL:
+        try:
+            require_current(settings.data)
+        except Refused as refused:
+            raise typer.Exit(explain(refused)) from None
         command = command_of(role.value, str(settings.data), settings.host, settings.port)
         os.execv(command[0], command)  # this very interpreter, in the role that was asked for
     with Running(settings) as running:
@@ -72,6 +78,8 @@ class Running:
         try:
             self._lock = _lock(self.settings)
             _check_port(self.settings)
+            note = Journal("supervisor", clock).note
+            migrate(self.settings.data, clock, note, backing_up(self.settings, clock, note))
             prepare(self.settings)
         except Refused as refused:
             raise typer.Exit(explain(refused)) from None

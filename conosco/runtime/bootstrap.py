@@ -14,12 +14,20 @@ from secrets import token_bytes, token_urlsafe
 
 import msgspec
 
-from conosco.engines.sqlite.connection import UnfitLibrary, check_library, library_version
+from conosco.engines.sqlite.connection import (
+    UnfitLibrary,
+    check_library,
+    library_version,
+    make_folder,
+    replace_file,
+    sync_folder,
+)
 from conosco.engines.sqlite.control import SqliteControl
 from conosco.engines.sqlite.keys import FileKeys
 from conosco.engines.sqlite.leases import SqliteLeases
 from conosco.engines.sqlite.log import SqliteLog
 from conosco.engines.sqlite.log_archive import SqliteArchive
+from conosco.engines.sqlite.snapshot import copy_database, format_of, is_database, is_passing
 from conosco.engines.sqlite.state import SqliteState
 from conosco.govern.gate import Gate
 from conosco.model.definition import Definition, Identity, Purpose, Source, read_definition
@@ -59,6 +67,8 @@ class Folder:
         self.lock = data / "serve.lock"
         # What roles report of themselves; made anew at each start.
         self.run = data / "run"
+        self.format = data / "format"
+        self.backups = data / "backups"
         self.admin_token = data / "admin-token"
 
 
@@ -108,6 +118,41 @@ def snapshot_state(settings: Settings, path: Path) -> None:
         state.close()
 
 
+def make_private_folder(folder: Path) -> None:
+    """Make a folder and those above it durably, readable by their owner only."""
+    make_folder(folder)
+
+
+def sync(folder: Path) -> None:
+    """Make creations, renames and removals in a folder durable."""
+    sync_folder(folder)
+
+
+def put_file(path: Path, body: bytes) -> None:
+    """Put a small file in place as a whole, durably, readable by its owner only."""
+    replace_file(path, body)
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a file of this name holds nothing that a copy of the folder needs: a lock, a draft, a part of another file."""
+    return is_passing(name)
+
+
+def is_store(name: str) -> bool:
+    """Whether a file of this name is one that an engine writes in place, so that only the engine can copy it."""
+    return is_database(name)
+
+
+def copy_store(source: Path, target: Path) -> None:
+    """Copy a file that an engine writes in place, as of its last commit, while others go on. Raises FileNotFoundError."""
+    copy_database(source, target)
+
+
+def store_format(path: Path) -> int:
+    """The format number inside a file that an engine writes in place."""
+    return format_of(path)
+
+
 def open_leases(settings: Settings) -> Leases:
     """Leases and stop list of this installation."""
     secret = required_secret(open_keys(settings), INSTALLATION_SECRET)
@@ -150,7 +195,7 @@ def random_id(prefix: str) -> str:
 def prepare(settings: Settings) -> None:
     """Make what is missing: folder, secrets, the first definitions. Safe to call at every start."""
     folder = Folder(settings.data)
-    folder.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder.data)
     shutil.rmtree(folder.run, ignore_errors=True)
     folder.run.mkdir(mode=0o700)
     keys = open_keys(settings)

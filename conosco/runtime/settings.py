@@ -123,6 +123,11 @@ def _number(known: Mapping[str, str], variable: str, default: int, least: int) -
     return int(text)
 
 
+def read_backup_key(environment: Mapping[str, str] | None = None) -> str:
+    """The backup key that a restore is given in the environment; empty if it is not."""
+    return (os.environ if environment is None else environment).get("CONOSCO_BACKUP_KEY", "")
+
+
 def environment_with(**extra: str) -> dict[str, str]:
     """This process's environment with some variables set, for processes that it starts."""
     return {**os.environ, **extra}

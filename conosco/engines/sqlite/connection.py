@@ -133,6 +133,15 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it durably, readable by its owner only; one that is there is left alone."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    # Also where it was there: whoever made it may have been cut short before the sync.
+    sync_folder(folder.parent)
+
+
 def replace_file(path: Path, body: bytes) -> None:
     """Put a small file in place as a whole, durably, readable by its owner only."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.new")

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from conosco.engines.sqlite.connection import DAMAGED, UNWRITABLE, only_one, sync_folder
+from conosco.engines.sqlite.connection import DAMAGED, UNWRITABLE, make_folder, only_one, sync_folder
 from conosco.engines.sqlite.log_check import check_files, rows_past_damage
 from conosco.engines.sqlite.log_damage import CARE_LOCK, DamageBook, Note, read_head
 from conosco.engines.sqlite.log_file import LogFile, Mark, Row, encode_body, read_record
@@ -50,7 +50,7 @@ class SqliteLog:
 
     def __init__(self, folder: Path, clock: Callable[[], int], *, segment_bytes: int = SEGMENT_BYTES) -> None:
         """Open or make the log. ``clock`` gives microseconds UTC; a file that grows above ``segment_bytes`` is followed by the next."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._folder = folder
         self._clock = clock
         self._segment_bytes = segment_bytes
