@@ -27,6 +27,7 @@ VARIABLES: Final[dict[str, tuple[str, str]]] = {
         "empty: none",
         "Networks of the reverse proxies in front of Conosco. Only their `X-Forwarded-For`, `-Proto` and `-Host` are believed.",
     ),
+    "CONOSCO_BACKUP_KEY": ("none", "The backup key for `conosco restore`, where it is given no `--key-file`."),
     "CONOSCO_PUBLIC_URL": (
         "the address that `serve` listens on",
         "The address under which people reach Conosco, such as `https://cdp.example.com`; sign-in links begin with it.",

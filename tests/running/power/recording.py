@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from random import Random
 
@@ -14,6 +15,7 @@ from tests.running.power.operations import Operation
 SOURCE = Path(__file__).with_name("shim.c")
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 WITHIN_S = 60.0
+MEMORY = Path("/dev/shm")
 
 
 def compile_shim(folder: Path) -> Path | None:
@@ -32,7 +34,6 @@ class Recorded:
         self.operation = operation
         self.before = folder / "before"
         self.root = folder / "root"
-        self._folder = folder
         trace = folder / "trace"
         self.before.mkdir(parents=True)
         operation.before(self.before / "data")
@@ -54,7 +55,9 @@ class Recorded:
     def cut(self, count: int, seed: int) -> list[tuple[Cut, BaseException]]:
         """Cut the power so many times; the cuts after which something was wrong, and what."""
         failures: list[tuple[Cut, BaseException]] = []
-        after = self._folder / "after"
+        # What comes after a cut is only looked at: where there is memory for it, no real disk has to sync it again.
+        scratch = Path(tempfile.mkdtemp(prefix="power-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
+        after = scratch / "after"
 
         def check(cut: Cut, disk: Disk) -> None:
             disk.fail(cut.way, Random(cut.seed), after)
@@ -65,5 +68,8 @@ class Recorded:
             finally:
                 shutil.rmtree(after)
 
-        play_cuts(self.before, self.root, self.calls, draw_cuts(self.calls, count, Random(seed)), check)
+        try:
+            play_cuts(self.before, self.root, self.calls, draw_cuts(self.calls, count, Random(seed)), check)
+        finally:
+            shutil.rmtree(scratch)
         return failures
