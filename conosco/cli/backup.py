@@ -8,6 +8,8 @@ import typer
 from conosco.cli.words import explain
 from conosco.model.moment import spell_moment
 from conosco.model.problem import Refused
+from conosco.ports.log import LogFull
+from conosco.ports.state import StateFull
 from conosco.runtime.backup import DEFAULT_KEY, Made, back_up
 from conosco.runtime.bootstrap import clock
 from conosco.runtime.settings import read_settings
@@ -34,8 +36,8 @@ def backup(
         made = back_up(settings, to.absolute(), clock, _show, key_name=key_name, keep=keep)
     except Refused as refused:
         raise typer.Exit(explain(refused)) from None
-    except OSError as error:
-        typer.echo(f"The backup was not made: {error.strerror or error}. Choose another place with --to, or make room.", err=True)
+    except (OSError, StateFull, LogFull) as error:
+        typer.echo(f"The backup was not made: {error}. Choose another place with --to, or make room.", err=True)
         raise typer.Exit(1) from None
     _report(made)
 

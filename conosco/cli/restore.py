@@ -8,6 +8,8 @@ import typer
 from conosco.cli.words import explain
 from conosco.model.moment import spell_moment
 from conosco.model.problem import Refused, refuse
+from conosco.ports.log import LogFull
+from conosco.ports.state import StateFull
 from conosco.runtime.backup_restore import newest
 from conosco.runtime.backup_restore import restore as restore_backup
 from conosco.runtime.settings import read_backup_key
@@ -29,7 +31,7 @@ def restore(
         restored = restore_backup(chosen, to.absolute(), key)
     except Refused as refused:
         raise typer.Exit(explain(refused)) from None
-    except OSError as error:
+    except (OSError, StateFull, LogFull) as error:
         typer.echo(f"Nothing was restored: {error}. Mend that and try again.", err=True)
         raise typer.Exit(1) from None
     made = restored.manifest

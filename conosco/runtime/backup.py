@@ -21,6 +21,7 @@ from conosco.runtime.backup_keys import SealedKey, data_key, has_backup_key, new
 from conosco.runtime.backup_stream import CHUNK_BYTES, write_stream
 from conosco.runtime.bootstrap import (
     Folder,
+    alone,
     copy_store,
     is_left_behind,
     is_store,
@@ -94,9 +95,9 @@ def back_up(
 
     ``keep_key`` is given the backup key if there was none yet: it must reach the operator, for it is kept nowhere else. With
     ``keep`` only so many backups stay in that folder, the newest. The server may run, unless ``closed``: then files are copied without
-    looking into them, whatever version wrote them, and the mark is not known. At the destination there must be room for the backup and
-    for the largest file of the installation. Raises Refused if there is nothing to back up, the file exists already, or files
-    keep changing; OSError if the destination cannot be written. Then nothing new is left there.
+    looking into them, whatever version wrote them, and the mark is not known. There must be room for the backup at its
+    place, and in the installation's folder for a copy of its largest file. Raises Refused if there is nothing to back up, the file exists already, or files
+    keep changing; OSError, StateFull or LogFull if the destination cannot be written. Then nothing new is left there.
     """
     if not Folder(settings.data).log.is_dir():
         raise refuse("backup_nothing_there", folder=str(settings.data))
@@ -108,12 +109,13 @@ def back_up(
     if path.exists():
         raise refuse("backup_exists", path=str(path))
     make_private_folder(path.parent)
-    keys = open_keys(settings)
-    has_new_key = not has_backup_key(keys, key_name)
-    if has_new_key:
-        new_backup_key(keys, key_name, keep_key)
-    contents = _Contents(settings, path.with_name(path.name + ".copy"), manifest, closed=closed)
-    size = _write(path, contents, *data_key(keys, key_name, made_at), made_at)
+    with alone(Folder(settings.data).backup_lock):
+        keys = open_keys(settings)
+        has_new_key = not has_backup_key(keys, key_name)
+        if has_new_key:
+            new_backup_key(keys, key_name, keep_key)
+        contents = _Contents(settings, manifest, closed=closed)
+        size = _write(path, contents, *data_key(keys, key_name, made_at), made_at)
     removed = () if is_named or not keep else _remove_older(path.parent, keep)
     return Made(path=path, manifest=contents.manifest, size=size, has_new_key=has_new_key, removed=removed)
 
@@ -134,7 +136,8 @@ def _marked(settings: Settings, made_at: int, *, closed: bool) -> Manifest:
 
 
 def _write(path: Path, contents: "_Contents", data: bytes, key: SealedKey, made_at: int) -> int:
-    draft = path.with_name(path.name + ".part")
+    # One name for all, so that what a killed backup left is used again by the next.
+    draft = path.with_name(f".{key.key_id}.part")
     try:
         with _private(draft) as file:
             size = write_stream(file, contents.chunks(), data=data, key=key, made_at=made_at)
@@ -164,11 +167,13 @@ def _remove_older(folder: Path, keep: int) -> tuple[Path, ...]:
 class _Contents:
     """Walks an installation in the order that keeps a backup consistent; ``manifest`` is complete after the walk."""
 
-    def __init__(self, settings: Settings, scratch: Path, manifest: Manifest, *, closed: bool) -> None:
+    def __init__(self, settings: Settings, manifest: Manifest, *, closed: bool) -> None:
         self._settings = settings
         self._closed = closed
         self._folder = Folder(settings.data)
-        self._scratch = scratch
+        # In the clear, so it lies where the data lie and never at the destination. A killed backup may have left one.
+        self._scratch = self._folder.backup_copy
+        self.close()
         self._entries: dict[str, FileEntry] = {}
         self.manifest = manifest
 
@@ -227,7 +232,9 @@ class _Contents:
         raise refuse("backup_keeps_changing", folder=str(self._folder.log))
 
     def _others(self) -> Iterator[Path]:
-        taken = {self._folder.state, self._folder.log, self._folder.warehouse, self._folder.backups}
+        folder = self._folder
+        # A backup key that lies here waits to be moved away; it has no business in what it opens.
+        taken = {folder.state, folder.log, folder.warehouse, folder.backups, folder.backup_key, folder.backup_copy}
         for entry in sorted(self._settings.data.iterdir()):
             if entry not in taken and not entry.name.startswith(_LEFT_OUT):
                 yield from self._walk(entry) if entry.is_dir() else filter(_is_kept, [entry])

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
 from secrets import token_bytes, token_urlsafe
@@ -19,6 +20,7 @@ from conosco.engines.sqlite.connection import (
     check_library,
     library_version,
     make_folder,
+    only_one,
     replace_file,
     sync_folder,
 )
@@ -68,7 +70,10 @@ class Folder:
         # What roles report of themselves; made anew at each start.
         self.run = data / "run"
         self.format = data / "format"
+        self.backup_copy = data / "backup-copy"
+        self.backup_lock = data / "backup.lock"
         self.backups = data / "backups"
+        self.backup_key = data / "backup-key"
         self.admin_token = data / "admin-token"
 
 
@@ -131,6 +136,11 @@ def sync(folder: Path) -> None:
 def put_file(path: Path, body: bytes) -> None:
     """Put a small file in place as a whole, durably, readable by its owner only."""
     replace_file(path, body)
+
+
+def alone(path: Path) -> AbstractContextManager[None]:
+    """Hold an exclusive lock among processes while inside, waiting for whoever holds it."""
+    return only_one(path)
 
 
 def is_left_behind(name: str) -> bool:

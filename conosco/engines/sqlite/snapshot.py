@@ -1,11 +1,12 @@
 """Copies of files that other processes go on writing to: what a backup takes, one file at a time."""
 
+import errno
 from pathlib import Path
 from typing import Final
 
 import apsw
 
-from conosco.engines.sqlite.connection import BUSY_MS
+from conosco.engines.sqlite.connection import BUSY_MS, DAMAGED, UNWRITABLE
 
 # Write-ahead logs and shared indexes belong to a database and are part of its copy; locks and drafts hold nothing.
 _PASSING: Final = ("-wal", "-shm", "-journal", ".lock", ".new")
@@ -25,10 +26,18 @@ def is_database(name: str) -> bool:
 def copy_database(source: Path, target: Path) -> None:
     """Copy a database as of its last commit into a new file, complete without a write-ahead log; its writers go on meanwhile.
 
-    The copy is not synced. Raises FileNotFoundError if the source is not there (any more) and apsw.Error if it cannot be read.
+    The copy is not synced. Raises FileNotFoundError if the source is not there (any more), else OSError if it cannot be read or
+    copied.
     """
     if not source.exists():
         raise FileNotFoundError(source)
+    try:
+        _copy(source, target)
+    except (*UNWRITABLE, *DAMAGED) as error:
+        raise OSError(errno.EIO, f"{source.name} could not be copied: {error}") from error
+
+
+def _copy(source: Path, target: Path) -> None:
     reading = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         reading.set_busy_timeout(BUSY_MS)

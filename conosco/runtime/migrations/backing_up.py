@@ -8,8 +8,6 @@ from conosco.runtime.backup import SUFFIX, back_up
 from conosco.runtime.bootstrap import Folder, put_file
 from conosco.runtime.settings import Settings
 
-KEY_FILE = "backup-key"
-
 
 def backing_up(
     settings: Settings, clock: Callable[[], int], note: Callable[[str, dict[str, Any]], None]
@@ -23,7 +21,7 @@ def backing_up(
         path: Path = Folder(settings.data).backups / f"before-format-{wanted}-from-{found}{SUFFIX}"
         if path.exists():
             return
-        key_file = settings.data / KEY_FILE
+        key_file = Folder(settings.data).backup_key
         made = back_up(settings, path, clock, keep_key=lambda key: put_file(key_file, key.encode() + b"\n"), closed=True)
         note("backed_up", {"path": str(made.path), "bytes": made.size, "new_key": str(key_file) if made.has_new_key else ""})
 

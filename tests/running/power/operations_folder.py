@@ -12,7 +12,7 @@ from conosco.model.record import Draft
 from conosco.runtime.backup import back_up, backups_in
 from conosco.runtime.backup_restore import restore
 from conosco.runtime.bootstrap import Folder, open_log, open_spare_state, prepare, put_file, sync
-from conosco.runtime.migrations.backing_up import KEY_FILE, backing_up
+from conosco.runtime.migrations.backing_up import backing_up
 from conosco.runtime.migrations.step import Step, read_format
 from conosco.runtime.migrations.steps import STEPS, migrate
 from conosco.runtime.settings import Settings
@@ -164,6 +164,6 @@ def check_migrated(data: Path, promised: int) -> None:
     backups = sorted(Folder(data).backups.glob("*.backup"))
     assert backups[0].name == f"before-format-{len(MADE_UP)}-from-0.backup"
     before = data.with_name("before")
-    restore(backups[0], before, (data / KEY_FILE).read_text())
+    restore(backups[0], before, Folder(data).backup_key.read_text())
     assert truth(before) == truth(untouched)
     assert (before / "admin-token").exists()

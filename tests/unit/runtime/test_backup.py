@@ -1,6 +1,8 @@
 """Backups: what is closed opens with its key only, any change is found, and nothing is ever half-restored."""
 
 import io
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -328,6 +330,58 @@ def test_refusals_name_what_is_wrong(house: House, tmp_path: Path) -> None:
     with pytest.raises(Refused) as raised:
         restore(tmp_path / "text", tmp_path / "new", house.key)
     assert code(raised) == "backup_unknown_file"
+
+
+def test_what_a_killed_backup_left_is_removed_and_not_taken_along(house: House) -> None:
+    house.append(3)
+    made = house.back_up()
+    left = [Folder(house.settings.data).backup_copy, made.path.with_name(f".{key_of(made.path)}.part")]
+    for path in left:
+        path.write_bytes(b"left")
+    again = house.back_up()
+    assert [entry.path for entry in again.manifest.files] == [entry.path for entry in made.manifest.files]
+    assert not any(path.exists() for path in left)
+
+
+def key_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return read_header(file)[0].key.key_id
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+from conosco.cli.main import app
+app(sys.argv[2:])
+"""
+
+
+def test_want_of_room_is_told_and_leaves_nothing(house: House) -> None:
+    house.append(20)
+    made = house.back_up(house.folder / "one.backup")
+    (house.folder / "key").write_text(house.key)
+    new, wanted = house.folder / "new", house.folder / "backups"
+    for limit, arguments in (
+        (60_000, ["backup", "--data", str(house.settings.data), "--to", str(wanted)]),
+        (1_000, ["backup", "--data", str(house.settings.data), "--to", str(wanted)]),
+        (10_000, ["restore", "--from", str(made.path), "--to", str(new), "--key-file", str(house.folder / "key")]),
+    ):
+        ran = subprocess.run(
+            [sys.executable, "-c", LIMITED, str(limit), *arguments], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert ran.returncode == 1, ran.stderr
+        assert "Traceback" not in ran.stderr
+        assert "was not made" in ran.stderr or "Nothing was restored" in ran.stderr
+        assert not new.exists()
+        assert not list(house.folder.glob(".new*"))
+        assert not wanted.exists() or not list(wanted.iterdir())
+
+
+def test_the_key_of_an_upgrade_is_no_part_of_a_backup(house: House) -> None:
+    Folder(house.settings.data).backup_key.write_text("secret")
+    made = house.back_up()
+    assert "backup-key" not in [entry.path for entry in made.manifest.files]
+    assert "keys" in [entry.path for entry in made.manifest.files]
 
 
 def test_a_state_that_is_not_what_it_was_is_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
