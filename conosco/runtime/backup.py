@@ -234,7 +234,8 @@ class _Contents:
     def _others(self) -> Iterator[Path]:
         folder = self._folder
         # A backup key that lies here waits to be moved away; it has no business in what it opens.
-        taken = {folder.state, folder.log, folder.warehouse, folder.backups, folder.backup_key, folder.backup_copy}
+        kept_apart = {folder.backups, folder.backup_key, folder.backup_copy}
+        taken = {folder.state, folder.log, folder.warehouse, folder.run, *kept_apart}
         for entry in sorted(self._settings.data.iterdir()):
             if entry not in taken and not entry.name.startswith(_LEFT_OUT):
                 yield from self._walk(entry) if entry.is_dir() else filter(_is_kept, [entry])

@@ -218,8 +218,10 @@ def test_what_comes_back_is_what_was_there(house: House) -> None:
     bodies = house.append(300)
     (house.settings.data / "imports" / "more").mkdir(parents=True)
     (house.settings.data / "imports" / "more" / "file.csv").write_bytes(b"a,b\n")
+    (Folder(house.settings.data).run / "worker").write_bytes(b"{}")
     made = house.back_up()
     assert len([entry for entry in made.manifest.files if entry.path.startswith("log/log-")]) > 3
+    assert not any(entry.path.startswith(("run/", "warehouse")) for entry in made.manifest.files)
     restored = restore(made.path, house.folder / "new", house.key)
     assert restored.position == made.manifest.position == 304
     assert bodies_in(restored.folder) == bodies
