@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from conosco.collect.automated import is_automated
 from conosco.collect.envelope import Examined, Shared, examine, read_envelope
 from conosco.collect.identifiers import Usable, traits_of
 from conosco.collect.mapped import Told, map_record, named
@@ -164,6 +165,8 @@ def _event(record: Record, source: Source, slot: int, message_id: str, examined:
         _traits(examined),
         examined.context,
         examined.integrations,
+        is_automated(read.event, examined.context, read.properties),
+        read.objects,
     )
 
 

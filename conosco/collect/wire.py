@@ -8,6 +8,7 @@ from typing import Annotated, Final, get_args
 
 import msgspec
 
+from conosco.collect.objects import fault_in_objects
 from conosco.collect.split import Malformed, members, read_text
 from conosco.model.event import EventType
 from conosco.model.moment import parse_moment
@@ -57,6 +58,7 @@ class Wire(msgspec.Struct, rename="camel", gc=False):
     traits: msgspec.Raw = NO_BYTES
     context: msgspec.Raw = NO_BYTES
     integrations: msgspec.Raw = NO_BYTES
+    objects: msgspec.Raw = NO_BYTES
 
 
 class _Object(msgspec.Struct, gc=False):
@@ -80,6 +82,7 @@ class Usual(msgspec.Struct, rename="camel", gc=False):
     traits: _Object | None = None
     context: _Object | None = None
     integrations: _Object | None = None
+    objects: msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Read(msgspec.Struct, frozen=True, gc=False):
@@ -93,6 +96,7 @@ class Read(msgspec.Struct, frozen=True, gc=False):
     traits: bytes
     context: bytes
     integrations: bytes
+    objects: bytes = b""
 
 
 class _Merged(msgspec.Struct):
@@ -250,7 +254,13 @@ def read_event(raw: bytes, call: str) -> Read | Fault:
         fields = {"properties": properties, "traits": traits, "context": context, "integrations": integrations}
         odd = next(field for field, value in fields.items() if value is None)
         return Fault(reason="wrong_field_type", params={"field": odd})
-    return Read(wire, kind, name, original_at, properties, traits, context, integrations)  # type: ignore[arg-type]  # in EVENT_TYPES
+    if wire.objects is NO_BYTES:
+        return Read(wire, kind, name, original_at, properties, traits, context, integrations)  # type: ignore[arg-type]  # in EVENT_TYPES
+    objects = bytes(wire.objects)
+    broken = fault_in_objects(objects)
+    if broken is not None:
+        return Fault(reason=broken[0], params=broken[1])
+    return Read(wire, kind, name, original_at, properties, traits, context, integrations, objects)  # type: ignore[arg-type]  # in EVENT_TYPES
 
 
 def _read_merge(raw: bytes, wire: Wire) -> Wire | Fault:

@@ -22,7 +22,8 @@ class Event(msgspec.Struct, frozen=True):
     """An accepted event. Times are microseconds UTC; ``event_at`` is corrected and clamped, ``original_at`` as sent.
 
     ``identifiers`` are the usable ones, strongest first, so the first is the home identifier.
-    ``properties``, ``traits`` and ``context`` are the customer's own JSON, untouched.
+    ``properties``, ``traits`` and ``context`` are the customer's own JSON, untouched, and so is ``objects``, a list, empty
+    bytes where the event has none. ``automated`` if a program made it and not a person.
 
     Not for keywords only, unlike its peers: a call with more than 15 keywords goes through a dictionary, which costs more
     than all the rest of making an event.
@@ -51,6 +52,8 @@ class Event(msgspec.Struct, frozen=True):
     traits: bytes = b"{}"
     context: bytes = b"{}"
     integrations: bytes = b"{}"
+    automated: bool = False
+    objects: bytes = b""
 
     @property
     def home(self) -> Identifier:

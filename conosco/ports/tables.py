@@ -191,6 +191,26 @@ class MembershipRow(Row):
     exit_because: bytes = b""
 
 
+class ObjectRow(Row):
+    """What is known of an object: per property the observation that is latest by (event_at, source_id, message_id).
+
+    ``state`` maps a name to (event_at, source_id, message_id, value as JSON); the value null makes the property absent.
+    ``first_at`` and ``last_at`` are the earliest and the latest event that spoke of it.
+    """
+
+    first_at: int
+    last_at: int
+    state: dict[str, tuple[int, str, str, bytes]] = {}
+
+
+class ObjectPersonRow(Row):
+    """What one identifier's person has to do with an object: role -> (first event_at, last event_at)."""
+
+    namespace: str
+    value: str
+    roles: dict[str, tuple[int, int]] = {}
+
+
 class OutboxRow(Row):
     """A delivery to be made or made: an Intent and an account of its attempts."""
 
@@ -239,6 +259,10 @@ PROFILES: Final = Table(name="profiles", key=(("profile_id", "text"),))
 MEMBERS: Final = Table(name="members", key=(("segment", "int"), ("person", "int")))
 MEMBERSHIPS: Final = Table(name="memberships", key=(("profile_id", "text"), ("position", "int"), ("ordinal", "int")))
 TIMERS: Final = Table(name="timers", key=(("due", "int"), ("person", "int")))
+OBJECTS: Final = Table(name="objects", key=(("kind", "text"), ("object_id", "text")))
+# By the cell of the home identifier, so that merges and un-merges follow without a change here; and the way back.
+OBJECT_PEOPLE: Final = Table(name="object_people", key=(("kind", "text"), ("object_id", "text"), ("cell", "int")))
+CELL_OBJECTS: Final = Table(name="cell_objects", key=(("cell", "int"), ("kind", "text"), ("object_id", "text")))
 OUTBOX: Final = Table(name="outbox", key=(("delivery_id", "text"),))
 OUTBOX_DUE: Final = Table(name="outbox_due", key=(("due", "int"), ("delivery_id", "text")))
 FEED: Final = Table(name="feed", key=(("sequence", "int"),), digest=False)
@@ -266,6 +290,9 @@ ROWS: Final[dict[str, type[Row]]] = {
     "members": FlagRow,
     "memberships": MembershipRow,
     "timers": FlagRow,
+    "objects": ObjectRow,
+    "object_people": ObjectPersonRow,
+    "cell_objects": FlagRow,
     "outbox": OutboxRow,
     "outbox_due": FlagRow,
     "feed": FeedRow,
@@ -292,6 +319,9 @@ TABLES: Final = (
     MEMBERS,
     MEMBERSHIPS,
     TIMERS,
+    OBJECTS,
+    OBJECT_PEOPLE,
+    CELL_OBJECTS,
     OUTBOX,
     OUTBOX_DUE,
     FEED,

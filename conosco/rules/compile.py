@@ -202,6 +202,8 @@ class _Question:
         step = self._owned("events", kept).where(exp.EQ(this=column("type", "events"), expression=text(stream.type)))
         if stream.event is not None:
             step = step.where(exp.EQ(this=column("event", "events"), expression=text(stream.event)))
+        if not stream.automated:
+            step = step.where(exp.Not(this=exp.Is(this=column("automated", "events"), expression=exp.true())))
         for entry in stream.where:
             # A filter belongs to the event, so that ages in it are counted from the event and not from now.
             now = call("epoch_us", column("event_at", "events"))

@@ -65,13 +65,14 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
     """The events a condition reads: type, name and filters; ``value`` is the property that an aggregate takes from them.
 
-    Equal streams are shared by all conditions that read them.
+    Events that a program made belong to it only with ``automated``. Equal streams are shared by all conditions that read them.
     """
 
     type: EventType
     event: str | None
     where: tuple[Filter, ...] = ()
     value: tuple[str, ...] | None = None
+    automated: bool = False
 
 
 class TraitTest(msgspec.Struct, frozen=True, kw_only=True, tag="trait"):

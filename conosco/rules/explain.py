@@ -87,7 +87,8 @@ def sentence_of(leaf: Leaf) -> str:
             return f"has {article} {namespace}" + (f" that {_test(test)}" if test is not None else "")
         case Did():
             window = "" if leaf.within is None else f" in the last {_duration(leaf.within)}"
-            return _did(leaf.stream, leaf.least, leaf.most) + window + _where(leaf.stream.where)
+            programs = ", automated events included" if leaf.stream.automated else ""
+            return _did(leaf.stream, leaf.least, leaf.most) + window + _where(leaf.stream.where) + programs
 
 
 def walk(condition: Condition, pointer: str = "where") -> Iterator[tuple[str, Leaf]]:

@@ -97,7 +97,7 @@ def parse_where(spec: Any, catalogue: Catalogue, *, key: str | None = None) -> C
 
 
 def parse_attribute(spec: Any) -> AttributeSpec:
-    """Parse ``{"language": 1, "aggregate", "event", "type"?, "path"?, "within"?, "where"?}``.
+    """Parse ``{"language": 1, "aggregate", "event", "type"?, "path"?, "within"?, "where"?, "automated"?}``.
 
     ``count`` and ``days_since`` do not look at a value, so a path is dropped there. Raises Refused with every problem found.
     """
@@ -207,7 +207,7 @@ class _Reading:
         for name in ("between", "before_last"):
             if name in spec:
                 self._found.add("not_built_yet", step(pointer, name), kind=name)
-        optional = ("event", "type", "times", "within", "where", "between", "before_last")
+        optional = ("event", "type", "times", "within", "where", "automated", "between", "before_last")
         members = self._members(spec, pointer, (), optional)
         stream = _read_stream(self._found, members, pointer)
         least, most = self._times(members, pointer)
@@ -320,9 +320,12 @@ def _read_stream(found: Findings, members: dict[str, Any], pointer: str, value: 
             # Such calls carry traits, no properties: a filter on properties could never hold.
             found.add("field_not_used", step(pointer, "where"), field="where", test=kind)
         where = _read_filters(found, members["where"], step(pointer, "where"))
+    automated = members.get("automated", False)
+    if not isinstance(automated, bool):
+        found.add("wrong_type", step(pointer, "automated"), expected="boolean")
     if event is None and kind == "track":
         return None
-    return Stream(type=kind, event=event, where=where, value=value)
+    return Stream(type=kind, event=event, where=where, value=value, automated=automated is True)
 
 
 def _read_filters(found: Findings, spec: Any, pointer: str) -> tuple[Filter, ...]:
@@ -346,7 +349,7 @@ def _read_filters(found: Findings, spec: Any, pointer: str) -> tuple[Filter, ...
 
 
 def _read_attribute(found: Findings, spec: Any) -> AttributeSpec | None:
-    members = read_members(found, spec, "", ("language", "aggregate"), ("event", "type", "path", "within", "where"))
+    members = read_members(found, spec, "", ("language", "aggregate"), ("event", "type", "path", "within", "where", "automated"))
     if members is None:
         return None
     _check_language(found, members, "")

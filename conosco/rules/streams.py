@@ -87,10 +87,12 @@ class Streams:
 
 
 def select(candidates: Iterable[StreamPlan], event: Event) -> list[StreamPlan]:
-    """Of streams with the event's type and name, those whose filters it passes."""
+    """Of streams with the event's type and name, those whose filters it passes; a program's event only where they are wanted."""
     taken: list[StreamPlan] = []
     properties: Any = _UNREAD
     for candidate in candidates:
+        if event.automated and not candidate.stream.automated:
+            continue
         if candidate.filters:
             if properties is _UNREAD:
                 properties = read_json(event.properties)

@@ -10,12 +10,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from conosco.collect.object_rules import speaks_of_objects
 from conosco.collect.understand import canonical_body
 from conosco.model.delivery import MembershipChange
 from conosco.model.event import Event
 from conosco.model.outcome import OutcomeKind, Reason
 from conosco.ports.tables import IDENTIFIERS, PERSONS, MembershipRow, PersonRow
 from conosco.profile.cells import split_address
+from conosco.profile.objects import keep_objects
 from conosco.profile.stage import NOTHING, Folded, Regrouped, fold, note_identifiers, regroup
 from conosco.profile.view import PersonView
 from conosco.resolve.stage import home_if_nothing_new, resolve
@@ -106,6 +108,15 @@ def fold_profile(subject: Subject, around: Surroundings) -> Ending | None:
         person = around.work.get(PERSONS, (subject.person,))
         arm(around.work, subject.person, person, event.event_at)
         around.watch(subject.person, person)
+    return None
+
+
+def fold_objects(subject: Subject, around: Surroundings) -> Ending | None:
+    """Which things does it speak of? Their state, and who deals with them. Most events speak of none."""
+    event = subject.event
+    # An event ahead of now speaks once its time has come.
+    if speaks_of_objects(event) and not subject.folded.waits:
+        keep_objects(around.work, event, subject.cell, around.mentions(event))
     return None
 
 
@@ -210,6 +221,7 @@ FLOW: Final[tuple[tuple[str, Step], ...]] = (
     ("recognise", recognise),
     ("resolve", resolve_identity),
     ("fold", fold_profile),
+    ("objects", fold_objects),
     ("evaluate", evaluate_segments),
     ("activate", activate_changes),
 )

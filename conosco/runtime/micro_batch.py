@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from conosco.activate.stage import park, retry, settle
+from conosco.collect.object_rules import speaks_of_objects
 from conosco.collect.understand import Rejected, understand
 from conosco.govern.gate import Gate
 from conosco.model.command import LinkIdentifiers, LiveFrom, ReplayQuarantined, RetractLink, RetryDelivery, read_command
@@ -25,6 +26,8 @@ from conosco.ports.tables import (
     IDENTIFIERS,
     MAPPED_BY,
     META,
+    OBJECT_PEOPLE,
+    OBJECTS,
     PERSONS,
     QUARANTINE,
     TIMERS,
@@ -36,6 +39,7 @@ from conosco.ports.tables import (
     encode_row,
 )
 from conosco.ports.work import Work
+from conosco.profile.objects import keep_objects, object_keys
 from conosco.profile.stage import fold, note_identifiers, regroup, release
 from conosco.profile.view import PersonView
 from conosco.resolve.resolution import Resolution
@@ -145,6 +149,8 @@ class MicroBatch:
         people: set[Key] = set()
         described: set[Key] = set()
         more: set[Key] = set()
+        objects: set[Key] = set()
+        dealings: set[Key] = set()
         candidates = self._around.configuration.streams.candidates
         for event in events:
             home = identifiers[event.identifiers[0]]
@@ -156,12 +162,20 @@ class MicroBatch:
                 people.add((home.person,))
             elif candidates(event):
                 people.add((home.person,))
+            if speaks_of_objects(event):
+                keys = object_keys(self._around.read_mentions(event))
+                objects.update(keys)
+                if home is not None:
+                    dealings.update((*key, home.number) for key in keys)
         work.prefetch(IDENTIFIERS, more)
         persons = work.prefetch(PERSONS, people)
         # All cells of these people: conditions are asked of the whole person, not of the home cell alone.
         cells = [(key[0], cell) for key in people if (person := persons[key]) is not None for cell in person.cells]
         work.prefetch(CELLS, cells)
         work.prefetch(TRAITS, described)
+        if objects:
+            work.prefetch(OBJECTS, objects)
+            work.prefetch(OBJECT_PEOPLE, dealings)
 
     def _understand(self, record: Record) -> list[Event | Rejected]:
         configuration = self._around.configuration
@@ -419,6 +433,8 @@ class MicroBatch:
             configuration.plans.traits_read,
             around.now,
         )
+        if speaks_of_objects(event):
+            keep_objects(work, event, cell, around.mentions(event))
         cause = Cause("event", around.position, around.now, event_at, (event.message_id,), not event.historical)
         view = PersonView(work, number, person)
         # Its identifiers count as seen from now on, too.

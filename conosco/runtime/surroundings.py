@@ -1,10 +1,14 @@
 """What surrounds an event on its way: the micro-batch's Work, the configuration in force, now, and what is collected."""
 
+from collections.abc import Sequence
 from heapq import heappush
 from typing import Any
 
 from conosco.activate.stage import activate
+from conosco.collect.object_rules import mentions_of
+from conosco.collect.objects import Mention
 from conosco.govern.gate import Gate
+from conosco.model.event import Event
 from conosco.model.record import Record, slice_of
 from conosco.ports.log import Log
 from conosco.ports.tables import PERSONS, PersonRow
@@ -46,6 +50,8 @@ class Surroundings:
         # The records of this micro-batch by position: what repeats itself mostly does so at once.
         self.records: dict[int, Record] = {}
         self._identifier_ordinal = 0
+        # What the events of this micro-batch say of objects, by their addresses: read ahead, and not read again.
+        self._mentions: dict[tuple[int, int], Sequence[Mention]] = {}
 
     def at(self, position: int, now: int) -> None:
         """Turn to the next record."""
@@ -63,6 +69,17 @@ class Surroundings:
             record = found[0]
         index = slice_of(record, slot)
         return record.slices[index] if index < len(record.slices) else None
+
+    def read_mentions(self, event: Event) -> Sequence[Mention]:
+        """What an event says of objects, remembered for ``mentions``."""
+        found = mentions_of(event)
+        if found:
+            self._mentions[event.position, event.slot] = found
+        return found
+
+    def mentions(self, event: Event) -> Sequence[Mention]:
+        """What an event says of objects."""
+        return self._mentions.pop((event.position, event.slot), None) or mentions_of(event)
 
     def watch(self, number: int, person: PersonRow) -> None:
         """Notice a timer that a step armed, if it falls due within this micro-batch."""

@@ -28,6 +28,7 @@ START = 1_767_225_600 * SECOND
 AHEAD_MAX = 5 * MINUTE
 SOURCES = {"src_a": 0, "src_b": 1}
 Name = tuple[str, str]
+AGENTS = ("", "", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "", "curl/8.5.0", "", "")
 
 
 class Sent(NamedTuple):
@@ -44,6 +45,7 @@ class Sent(NamedTuple):
     event_at: int
     properties: str
     traits: str
+    automated: bool = False
 
 
 class Post(NamedTuple):
@@ -320,6 +322,9 @@ class _Author:
         if timestamp is not None:
             spelled["timestamp"] = timestamp
         body = json.dumps(spelled)[:-1]
+        # Every seventh is a program's, every other seventh says which browser it came from; no lot is drawn for it.
+        agent = AGENTS[self._counts[source_id] % len(AGENTS)]
+        body += f',"context":{{"userAgent":{json.dumps(agent)}}}' if agent else ""
         body += f',"properties":{properties}' if properties != "{}" else ""
         body += f',"traits":{traits}' if traits != "{}" else ""
         home = ("anonymous_id", members.get("anonymousId", ""))
@@ -327,7 +332,10 @@ class _Author:
             home = ("email", person.email)
         if "userId" in members:
             home = ("user_id", members["userId"])
-        return Sent(body + "}", "applied", "applied", source_id, message_id, kind, event, home, event_at, properties, traits)
+        is_program = agent.startswith("curl")
+        return Sent(
+            body + "}", "applied", "applied", source_id, message_id, kind, event, home, event_at, properties, traits, is_program
+        )
 
     def _message_id(self, source_id: str) -> str:
         self._counts[source_id] += 1

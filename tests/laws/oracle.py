@@ -2,7 +2,8 @@
 
 It shares no code with the product and imports nothing of it, so that both can only agree by being right. It is slow on
 purpose: every question walks all events of a person. An event is a dict with position, event_at, source_id, message_id,
-priority, type, event, home (namespace, value), and properties and traits as JSON text. Times are micros.
+priority, type, event, home (namespace, value), and properties and traits as JSON text; ``automated`` if a program made
+it. Times are micros.
 """
 
 import json
@@ -131,6 +132,7 @@ def _stream(case: Case, person: str, spec: Any) -> list[Mapping[str, Any]]:
         event
         for event in case.events_of(person)
         if event["type"] == spec.get("type", "track")
+        and (not event.get("automated", False) or spec.get("automated", False))
         and ("event" not in spec or event["event"] == spec["event"])
         and (start is None or event["event_at"] > start)
         and all(

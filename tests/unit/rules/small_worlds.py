@@ -1,6 +1,7 @@
 """Small random worlds and conditions over them, full of values that are hard to compare, and the tables that hold them."""
 
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
@@ -98,6 +99,7 @@ def _random_event(random: Random, identifiers: Sequence[tuple[str, str]], number
         "home": random.choice(identifiers),
         "properties": "{}" if kind == "identify" else body,
         "traits": body if kind == "identify" else "{}",
+        "automated": number % 6 == 0,
     }
 
 
@@ -117,7 +119,12 @@ def random_attribute(random: Random) -> dict[str, Any]:
         spec["within"] = random.choice(DURATIONS)
     if random.random() < 0.2:
         spec["where"] = [_random_filter(random)]
-    return spec
+    return _with_programs(spec)
+
+
+def _with_programs(spec: dict[str, Any]) -> dict[str, Any]:
+    """Every third counts automated events too. No lot is drawn for it, so that it changes nothing else in a world."""
+    return {**spec, "automated": True} if zlib.crc32(json.dumps(spec).encode()) % 3 == 0 else spec
 
 
 def random_condition(random: Random, world: World, depth: int = 3) -> dict[str, Any]:
@@ -154,7 +161,7 @@ def _random_did(random: Random) -> dict[str, Any]:
         spec["within"] = random.choice(DURATIONS)
     if random.random() < 0.5 and spec.get("type") != "identify":
         spec["where"] = [_random_filter(random) for _ in range(random.choice((1, 1, 2)))]
-    return spec
+    return _with_programs(spec)
 
 
 def _random_filter(random: Random) -> dict[str, Any]:
@@ -242,6 +249,7 @@ _COLUMNS = {
         "home_value": "VARCHAR",
         "event_at": "TIMESTAMP",
         "property_keys": "VARCHAR",
+        "automated": "BOOLEAN",
     },
     "observations": {
         "position": "BIGINT",
@@ -272,6 +280,7 @@ def _keys(value: str) -> str:
 
 def _event_row(event: Mapping[str, Any]) -> dict[str, Any]:
     return {
+        "automated": False,
         **event,
         "home_namespace": event["home"][0],
         "home_value": event["home"][1],
