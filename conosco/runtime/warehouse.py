@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from conosco.collect.object_rules import mentions_of
+from conosco.collect.touch import touch_of
 from conosco.model.event import Event
 from conosco.model.record import Record
 from conosco.ports.log import Log
@@ -279,8 +281,12 @@ class WarehouseRole:
                 "context": event.context.decode(),
                 "property_keys": self._indexed(event.properties),
                 "schema": schema,
+                "automated": event.automated,
             }
         )
+        if (touch := touch_of(event)) is not None:
+            tables.setdefault("touches", []).append(touch)
+        _add_mentions(tables, event)
         if event.type != "identify":
             return
         for name, raw in _TRAITS.decode(event.traits).items():
@@ -338,6 +344,25 @@ def _text(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode()
     return msgspec.json.encode(value).decode() if isinstance(value, (dict, list)) else value
+
+
+def _add_mentions(tables: dict[str, Rows], event: Event) -> None:
+    """What the event says of objects, as the worker found it."""
+    for kind, object_id, roles, state in mentions_of(event):
+        row = {
+            "position": event.position,
+            "slot": event.slot,
+            "kind": kind,
+            "object_id": object_id,
+            "home_namespace": event.home.namespace,
+            "home_value": event.home.value,
+            "event_at": event.event_at,
+            "source_id": event.source_id,
+            "message_id": event.message_id,
+        }
+        tables.setdefault("object_mentions", []).extend({**row, "role": role} for role in roles or ("",))
+        told = [{**row, "name": name, "value": value.decode()} for name, value in state.items()]
+        tables.setdefault("object_observations", []).extend(told)
 
 
 def _applied_outcome(event: Event, position: int) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """What lies in the warehouse: the append-only tables of schema ``store`` and the documented views over them."""
 
+import hashlib
 from typing import Final, Literal
 
 import msgspec
+
+from conosco.engines.duckdb.things import MACROS_OF_THINGS, VIEWS_OF_THINGS
 
 ColumnType = Literal["BIGINT", "INTEGER", "BOOLEAN", "VARCHAR", "TIMESTAMP"]
 
@@ -82,6 +85,7 @@ EVENTS: Final = StoreTable(
         ("context", "VARCHAR"),
         ("property_keys", "VARCHAR"),
         ("schema", "INTEGER"),
+        ("automated", "BOOLEAN"),
     ),
 )
 OBSERVATIONS: Final = StoreTable(
@@ -183,7 +187,72 @@ OUTCOMES: Final = StoreTable(
     key=("position", "slot"),
     newest=("changed_position",),
 )
-TABLES: Final = {table.name: table for table in (EVENTS, OBSERVATIONS, IDENTIFIERS, LINKS, MEMBERSHIPS, DELIVERIES, OUTCOMES)}
+# The events that make up visits, with what each tells of page, campaign and device; of most columns there are few values.
+TOUCHES: Final = StoreTable(
+    name="touches",
+    columns=(
+        ("position", "BIGINT"),
+        ("slot", "INTEGER"),
+        ("device_namespace", "VARCHAR"),
+        ("device_value", "VARCHAR"),
+        ("home_namespace", "VARCHAR"),
+        ("home_value", "VARCHAR"),
+        ("event_at", "TIMESTAMP"),
+        ("source_id", "VARCHAR"),
+        ("message_id", "VARCHAR"),
+        ("is_page", "BOOLEAN"),
+        *((name, "VARCHAR") for name in ("page", "referrer")),
+        *((name, "VARCHAR") for name in ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "click_id")),
+        *((name, "VARCHAR") for name in ("browser", "browser_version", "os", "os_version", "device", "country")),
+    ),
+)
+# One row for each role that an event gives its person with an object; an empty role where it gives none.
+OBJECT_MENTIONS: Final = StoreTable(
+    name="object_mentions",
+    columns=(
+        ("position", "BIGINT"),
+        ("slot", "INTEGER"),
+        ("kind", "VARCHAR"),
+        ("object_id", "VARCHAR"),
+        ("role", "VARCHAR"),
+        ("home_namespace", "VARCHAR"),
+        ("home_value", "VARCHAR"),
+        ("event_at", "TIMESTAMP"),
+        ("source_id", "VARCHAR"),
+        ("message_id", "VARCHAR"),
+    ),
+)
+OBJECT_OBSERVATIONS: Final = StoreTable(
+    name="object_observations",
+    columns=(
+        ("position", "BIGINT"),
+        ("slot", "INTEGER"),
+        ("kind", "VARCHAR"),
+        ("object_id", "VARCHAR"),
+        ("name", "VARCHAR"),
+        ("value", "VARCHAR"),
+        ("home_namespace", "VARCHAR"),
+        ("home_value", "VARCHAR"),
+        ("event_at", "TIMESTAMP"),
+        ("source_id", "VARCHAR"),
+        ("message_id", "VARCHAR"),
+    ),
+)
+TABLES: Final = {
+    table.name: table
+    for table in (
+        EVENTS,
+        OBSERVATIONS,
+        IDENTIFIERS,
+        LINKS,
+        MEMBERSHIPS,
+        DELIVERIES,
+        OUTCOMES,
+        TOUCHES,
+        OBJECT_MENTIONS,
+        OBJECT_OBSERVATIONS,
+    )
+}
 
 
 def _current(table: StoreTable) -> str:
@@ -214,7 +283,7 @@ DOCUMENTED_VIEWS: Final = {
     "events": (
         "SELECT e.position, e.slot, e.message_id, e.source_id, e.type, e.event, e.home_namespace, e.home_value, "
         "i.profile_id, e.event_at, e.logged_at, e.received_at, e.sent_at, e.original_at, e.historical, e.user_id, "
-        "e.anonymous_id, e.group_id, e.properties, e.traits, e.context, e.schema FROM store.events AS e "
+        "e.anonymous_id, e.group_id, e.properties, e.traits, e.context, e.schema, e.automated FROM store.events AS e "
         "LEFT JOIN store.identifiers_now AS i ON e.home_namespace = i.namespace AND e.home_value = i.value"
     ),
     "profiles": (
@@ -239,6 +308,7 @@ DOCUMENTED_VIEWS: Final = {
     "outcomes": (
         f"SELECT message_id, source_id, outcome, reason, position, slot, decided_at, params, attempts FROM ({_current(OUTCOMES)})"
     ),
+    **VIEWS_OF_THINGS,
     "consents": _empty(
         consent_id="VARCHAR",
         profile_id="VARCHAR",
@@ -296,8 +366,14 @@ def statements() -> list[str]:
     made.append("CREATE TABLE store.definitions (name VARCHAR, body VARCHAR)")
     made.extend(f"CREATE VIEW store.{name} AS {body}" for name, body in INNER_VIEWS.items())
     made.extend(f"CREATE VIEW main.{name} AS {body}" for name, body in DOCUMENTED_VIEWS.items())
+    made.extend(MACROS_OF_THINGS)
     made.append(traits_view({}))
     return made
+
+
+def layout() -> str:
+    """A digest of all of them. A file of another layout is begun anew: its owner fills it again from the log."""
+    return hashlib.blake2b("\n".join(statements()).encode(), digest_size=16).hexdigest()
 
 
 def traits_view(values: dict[str, str]) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from conosco.engines.duckdb.answers import rows_outside, size_of
 from conosco.engines.duckdb.lockdown import DETAIL_CHARACTERS_MAX, admit, refused
-from conosco.engines.duckdb.schema import TABLES, StoreTable, copied_tables, statements, traits_view
+from conosco.engines.duckdb.schema import TABLES, StoreTable, copied_tables, layout, statements, traits_view
 from conosco.model.definition import KEY
 from conosco.model.ids import ALPHABET
 from conosco.ports.warehouse import Answer, QueryFailed
@@ -191,6 +191,10 @@ class DuckWarehouse:
             self._move_aside()
         try:
             return self._connect()
+        except duckdb.CatalogException:
+            # Laid out by another version. Nothing in it is to be kept: its owner fills it again.
+            self._remove_files()
+            return self._connect()
         except duckdb.Error as error:
             if self._path is None or "No space left" in str(error) or isinstance(error, duckdb.PermissionException):
                 raise
@@ -218,7 +222,9 @@ class DuckWarehouse:
                 root.begin()
                 for statement in statements():
                     root.execute(statement)
+                _mark(root)
                 root.commit()
+            _check_layout(root)
             _progress(root)
         except BaseException:
             root.close()
@@ -303,6 +309,7 @@ class DuckWarehouse:
             ) as new:
                 for statement in statements():
                     new.execute(statement)
+                _mark(new)
                 new.execute("DELETE FROM store.progress")
                 new.execute(f"ATTACH '{str(path).replace(chr(39), chr(39) * 2)}' AS old (READ_ONLY)")
                 for name in copied_tables():
@@ -315,6 +322,19 @@ class DuckWarehouse:
             _sync(path.parent)
         finally:
             self._root = self._open()
+
+
+def _mark(root: duckdb.DuckDBPyConnection) -> None:
+    """Write down which layout a fresh file has."""
+    root.execute("CREATE TABLE store.layout (digest VARCHAR)")
+    root.execute("INSERT INTO store.layout VALUES (?)", [layout()])
+
+
+def _check_layout(root: duckdb.DuckDBPyConnection) -> None:
+    """Raises duckdb.CatalogException for a file that another version of the product laid out."""
+    row = root.execute("SELECT digest FROM store.layout").fetchone()
+    if row is None or row[0] != layout():
+        raise duckdb.CatalogException("the warehouse was laid out by another version")
 
 
 def _own(path: Path) -> TextIO:
@@ -396,6 +416,9 @@ def _remove(cursor: duckdb.DuckDBPyConnection, identifiers: Sequence[tuple[str, 
         wheres = {
             "events": home,
             "observations": home,
+            "touches": home,
+            "object_mentions": home,
+            "object_observations": home,
             "identifier_versions": "(namespace, value) IN (SELECT (namespace, value) FROM gone)",
             "link_versions": (
                 "(left_namespace, left_value) IN (SELECT (namespace, value) FROM gone) "
