@@ -221,6 +221,109 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     as_of: int
 
 
+class Visit(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of activity of one person on one device, as in the table ``visits``.
+
+    ``first_touch`` and ``last_touch`` are the first and the last event in it that came by a campaign or a paid click.
+    """
+
+    visit_id: str
+    profile_id: str
+    device_namespace: str
+    device_value: str
+    started_at: When
+    ended_at: When
+    duration_seconds: int
+    events: int
+    pages: int
+    source_id: str
+    entry_page: str | None = None
+    exit_page: str | None = None
+    entry_referrer: str | None = None
+    utm_source: str | None = None
+    utm_medium: str | None = None
+    utm_campaign: str | None = None
+    utm_term: str | None = None
+    utm_content: str | None = None
+    click_id: str | None = None
+    first_touch: dict[str, Any] | None = None
+    last_touch: dict[str, Any] | None = None
+    browser: str | None = None
+    browser_version: str | None = None
+    os: str | None = None
+    os_version: str | None = None
+    device: str | None = None
+    country: str | None = None
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person has to do with an object, since when and until when events said so."""
+
+    role: str
+    first_at: When
+    last_at: When
+
+
+class PersonObject(msgspec.Struct, frozen=True, kw_only=True):
+    """An object that a person deals with. ``changed_at`` is when the newest part of its state was told."""
+
+    kind: str
+    object_id: str
+    state: dict[str, Any]
+    roles: list[Role]
+    changed_at: When | None = None
+
+
+class ObjectProperty(msgspec.Struct, frozen=True, kw_only=True):
+    """A property of an object with its provenance."""
+
+    name: str
+    value: Any
+    observed_at: When
+    source_id: str
+    message_id: str
+
+
+class ObjectPerson(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who deals with an object."""
+
+    profile_id: str
+    role: str
+    first_at: When
+    last_at: When
+
+
+class ObjectChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A property of an object got another value; null is none."""
+
+    name: str
+    value: Any
+    previous: Any
+    at: When
+    source_id: str
+    message_id: str
+    position: int
+
+
+class KnownObject(msgspec.Struct, frozen=True, kw_only=True):
+    """A thing people deal with. ``people`` are the 100 most recent, ``history`` the 100 newest changes.
+
+    ``more_people`` tells that there are others; ``history`` is null while the warehouse, which has it, is not up.
+    """
+
+    kind: str
+    object_id: str
+    state: dict[str, Any]
+    properties: list[ObjectProperty]
+    first_seen_at: When
+    last_seen_at: When
+    changed_at: When | None
+    people: list[ObjectPerson]
+    more_people: bool
+    history: list[ObjectChange] | None
+    as_of: int
+
+
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A person who is in a segment now."""
 

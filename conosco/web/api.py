@@ -27,6 +27,7 @@ from conosco.web.people import PEOPLE_ROUTES
 from conosco.web.problems import ProblemTeller
 from conosco.web.reading import dependency_types
 from conosco.web.segments import SEGMENT_ROUTES
+from conosco.web.things import THING_ROUTES
 from conosco.web.wording import Wording, load_catalogues
 
 BODY_BYTES_MAX = 10_000_000
@@ -71,6 +72,7 @@ def create_api(
             *DEFINITION_ROUTES,
             *SEGMENT_ROUTES,
             *PEOPLE_ROUTES,
+            *THING_ROUTES,
             *CARE_ROUTES,
             *HOOK_ROUTES,
             *NOT_BUILT_ROUTES,

@@ -32,6 +32,7 @@ _HEADERS: Final = (
 )
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{8,64}\Z")
 _PROFILES: Final = b"/api/profiles/"
+_OBJECTS: Final = b"/api/objects/"
 
 
 def create_app(
@@ -99,16 +100,21 @@ def _request_id(scope: Scope) -> str:
 
 
 def _carry_reference(scope: Scope) -> None:
-    """Write the person's reference in the path in hexadecimal.
+    """Write the reference to a person or an object in the path in hexadecimal.
 
     A reference may hold any character, also an encoded slash or percent sign, which routers decode too early.
     """
     raw = scope.get("raw_path")
-    if not raw or not raw.startswith(_PROFILES):
+    if not raw or not raw.startswith((_PROFILES, _OBJECTS)):
         return
-    reference, slash, rest = raw.removeprefix(_PROFILES).partition(b"/")
+    if raw.startswith(_OBJECTS):
+        kind, slash, reference = raw.removeprefix(_OBJECTS).partition(b"/")
+        before, slash, rest = _OBJECTS + kind + slash, b"", b""
+    else:
+        before = _PROFILES
+        reference, slash, rest = raw.removeprefix(_PROFILES).partition(b"/")
     if reference:
         text = unquote(reference.decode("ascii", "replace"), errors="replace")
-        carried = _PROFILES + CARRIED.encode() + text.encode().hex().encode() + slash + rest
+        carried = before + CARRIED.encode() + text.encode().hex().encode() + slash + rest
         scope["path"] = carried.decode("ascii", "replace")
         scope["raw_path"] = carried

@@ -18,12 +18,14 @@ from conosco.model.answer import (
     IdentityAnswer,
     Job,
     KeptEvent,
+    KnownObject,
     LinkDraft,
     LinkWritten,
     Member,
     Membership,
     Movement,
     Page,
+    PersonObject,
     Preview,
     Profile,
     Readiness,
@@ -34,6 +36,7 @@ from conosco.model.answer import (
     SourceCounts,
     Status,
     TimelineEntry,
+    Visit,
     Written,
 )
 from conosco.model.definition import Definition, DefinitionKind
@@ -154,6 +157,19 @@ class People(Protocol):
         """Append the retraction of a link of any kind. Refuses ``not_found`` (404; kind ``link``)."""
 
 
+class Things(Protocol):
+    """Visits and objects. What asks about a person refuses as ``People`` does."""
+
+    async def visits(self, ref: PersonRef, as_of: AsOf, cursor: str, limit: int) -> Page[Visit]:
+        """A person's visits, newest first."""
+
+    async def objects_of(self, ref: PersonRef, kind: str, as_of: AsOf, cursor: str, limit: int) -> Page[PersonObject]:
+        """The objects that a person deals with, by kind and id; an empty ``kind`` means all."""
+
+    async def object(self, kind: str, object_id: str, as_of: AsOf) -> KnownObject:
+        """One object. Refuses ``not_found`` (404; kind, ref)."""
+
+
 class Care(Protocol):
     """What went wrong and can be mended: quarantined events and failed deliveries."""
 
@@ -215,6 +231,10 @@ class Office(Protocol):
     @property
     def people(self) -> People:
         """Profiles and links."""
+
+    @property
+    def things(self) -> Things:
+        """Visits and objects."""
 
     @property
     def care(self) -> Care:

@@ -108,17 +108,23 @@ def _is_whole(text: str) -> bool:
 
 def read_person_ref(ref: str) -> PersonRef:
     """Read a profile id, or ``namespace:value``; refuses ``bad_reference`` (422)."""
-    if ref.startswith(CARRIED):
-        try:
-            ref = bytes.fromhex(ref.removeprefix(CARRIED)).decode()
-        except ValueError:
-            raise refuse("bad_reference", ref=ref) from None
+    ref = read_carried(ref)
     if ref.startswith("pro_") and ":" not in ref:
         return ref
     namespace, colon, value = ref.partition(":")
     if not colon or not namespace or not value:
         raise refuse("bad_reference", ref=ref)
     return Identifier(namespace, value)
+
+
+def read_carried(ref: str) -> str:
+    """A reference as it was before it was carried through the router; refuses ``bad_reference`` (422)."""
+    if not ref.startswith(CARRIED):
+        return ref
+    try:
+        return bytes.fromhex(ref.removeprefix(CARRIED)).decode()
+    except ValueError:
+        raise refuse("bad_reference", ref=ref) from None
 
 
 def dependency_types() -> dict[str, Any]:

@@ -18,6 +18,7 @@ from conosco.runtime.office.progress import ProgressDesk
 from conosco.runtime.office.reading import Reading
 from conosco.runtime.office.segments import SegmentsDesk
 from conosco.runtime.reserve import reserve_check
+from conosco.runtime.office.things import ThingsDesk
 from conosco.runtime.sender import Connector
 from conosco.runtime.settings import Settings
 
@@ -40,6 +41,7 @@ class Desks:
         self.definitions = DefinitionsDesk(self.reading, connectors)
         self.segments = SegmentsDesk(self.reading, history)
         self.people = PeopleDesk(self.reading, history)
+        self.things = ThingsDesk(self.reading, history, self.people)
         self.care = CareDesk(self.reading, history)
         self.hooks = HooksDesk(self.reading)
         self.questions = QuestionsDesk(history)

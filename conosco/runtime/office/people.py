@@ -97,6 +97,11 @@ class PeopleDesk:
             raise _unknown(ref)
         return _Found(profile_id, seen, known_at, true_at)
 
+    async def whose(self, ref: PersonRef, as_of: AsOf) -> tuple[str, Sequence[int], int, int]:
+        """(profile id, its cells, which only the present has, true_at, known_at). Refuses as all answers about people do."""
+        found = await self._find(ref, as_of)
+        return found.profile_id, found.row.cells if found.row is not None else (), found.true_at, found.known_at
+
     def _anchor(self, profile_id: str) -> Identifier:
         row = self._reading.profile_row(profile_id)
         if row is None:
