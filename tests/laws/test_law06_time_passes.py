@@ -160,7 +160,7 @@ def punctual_acts(seed: int) -> list[Act]:
                         body["event"] = sent.event
                     raw = json.dumps(body)[:-1] + f',"properties":{sent.properties},"traits":{sent.traits}}}'
                     if '"email"' not in raw:
-                        happened.setdefault(sent.event_at, []).append(sent._replace(body=raw))
+                        happened.setdefault(sent.event_at, []).append(sent._replace(body=raw, automated=False))
     for at, sent_then in sorted(happened.items()):
         for source_id in sorted({sent.source_id for sent in sent_then}):
             acts.append(Post(at, source_id, tuple(sent for sent in sent_then if sent.source_id == source_id)))

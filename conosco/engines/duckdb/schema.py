@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from conosco.engines.duckdb.things import MACROS_OF_THINGS, VIEWS_OF_THINGS
+from conosco.engines.duckdb.things import VIEWS_OF_THINGS, macros_of_things
 
 ColumnType = Literal["BIGINT", "INTEGER", "BOOLEAN", "VARCHAR", "TIMESTAMP"]
 
@@ -366,7 +366,7 @@ def statements() -> list[str]:
     made.append("CREATE TABLE store.definitions (name VARCHAR, body VARCHAR)")
     made.extend(f"CREATE VIEW store.{name} AS {body}" for name, body in INNER_VIEWS.items())
     made.extend(f"CREATE VIEW main.{name} AS {body}" for name, body in DOCUMENTED_VIEWS.items())
-    made.extend(MACROS_OF_THINGS)
+    made.extend(macros_of_things())
     made.append(traits_view({}))
     return made
 

@@ -111,7 +111,11 @@ _RELATIONS: Final[dict[str, Callable[[str, str], str]]] = {
     "object_people": _object_people,
 }
 VIEWS_OF_THINGS: Final = {name: made(_NOW, "") for name, made in _RELATIONS.items()}
-MACROS_OF_THINGS: Final = [
-    f"CREATE MACRO store.{name}_as_of(asked_at, asked_position) AS TABLE {made(_THEN, _KNOWN)}"
-    for name, made in _RELATIONS.items()
-]
+
+
+def macros_of_things() -> list[str]:
+    """The statements that make the relations as of a moment and a position."""
+    return [
+        f"CREATE MACRO store.{name}_as_of(asked_at, asked_position) AS TABLE {made(_THEN, _KNOWN)}"
+        for name, made in _RELATIONS.items()
+    ]

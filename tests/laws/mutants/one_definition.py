@@ -2,6 +2,7 @@
 
 from conosco.profile.cells import fold_rows
 from conosco.rules.evaluate import attribute_value, count_at
+from conosco.rules.streams import select
 from conosco.runtime.backfill import Backfill
 from conosco.runtime.flow import evaluate_segments
 from conosco.segment.plans import SegmentPlans
@@ -14,6 +15,10 @@ MUTANTS = (
         count_at,
         "bisect_right(rows.times, now - within)",
         "bisect_right(rows.times, now - within - 1)",
+    ),
+    Mutant("a program's events count", select, "if event.automated and not candidate.stream.automated:", "if False:"),
+    Mutant(
+        "a program's events never count", select, "if event.automated and not candidate.stream.automated:", "if event.automated:"
     ),
     Mutant("only one cell is asked", fold_rows, "for cell in cells if", "for cell in cells[:1] if"),
     Mutant("the last value is the one that came last", attribute_value, "max(carrying)[3]", "carrying[0][3]"),
