@@ -74,7 +74,7 @@ _NAMED: Final = msgspec.json.Decoder(_Named)
 
 
 def touch_of(event: Event) -> dict[str, Any] | None:
-    """The touch as a row of the warehouse, None if the event is none. Texts are cut to their limits; it never raises."""
+    """The touch as a row of the warehouse, None if the event is none. What it does not tell is left out, texts are cut."""
     if event.automated or event.type not in ("page", "screen", "track"):
         return None
     if event.type == "track" and event.context == _EMPTY:
@@ -91,6 +91,13 @@ def touch_of(event: Event) -> dict[str, Any] | None:
         page = event.event or _text(own.name)
     elif page is None and event.type == "page":
         page = event.event
+    told = {
+        "page": page,
+        "referrer": _text(own.referrer) or _text(beside.referrer),
+        **_campaign(context, url),
+        **_device(context),
+        "country": _country(context),
+    }
     return {
         "position": event.position,
         "slot": event.slot,
@@ -102,11 +109,7 @@ def touch_of(event: Event) -> dict[str, Any] | None:
         "source_id": event.source_id,
         "message_id": event.message_id,
         "is_page": event.type != "track",
-        "page": page,
-        "referrer": _text(own.referrer) or _text(beside.referrer),
-        **_campaign(context, url),
-        **_device(context),
-        "country": _country(context),
+        **{name: value for name, value in told.items() if value is not None},
     }
 
 

@@ -19,7 +19,7 @@ from tests.laws.histories import DAY, HOUR, MINUTE, START, Claim, make_history, 
 from tests.laws.mutants.planting import survivors
 from tests.laws.mutants.things import ARRIVAL_MUTANTS, HISTORY_MUTANTS, OBJECT_MUTANTS, VISIT_MUTANTS
 from tests.laws.store import Store
-from tests.laws.test_law01_log_is_truth import rebuilt
+from tests.laws.test_law01_log_is_truth import check_bytes, rebuilt
 from tests.laws.test_law06_time_passes import calm_acts, shuffled
 
 SEEDS = range(3)
@@ -104,6 +104,7 @@ def check_rebuild(seed: int) -> None:
     """State derived anew has the same objects, in batches of any size."""
     installation, _ = live(seed)
     assert len(list(scan_all(installation.state, OBJECTS))) >= 10
+    check_bytes(installation.state, Random(seed))
     for size in (1, 13):
         assert rebuilt(installation.log, installation.state.offset()[0], size) == digest(installation.state)
 

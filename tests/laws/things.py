@@ -20,7 +20,7 @@ AGENTS: Mapping[str, tuple[str | None, str | None, str | None, bool]] = {
     "Mobile/15E148 Safari/604.1": ("Mobile Safari", "iOS", "mobile", False),
     "curl/8.5.0": (None, None, None, True),
 }
-PAGES = (
+PAGES: tuple[tuple[str | None, str | None, Mapping[str, str]], ...] = (
     ("https://shop.example/", None, {}),
     ("https://shop.example/lamp?utm_source=news&utm_medium=email#top", "https://mail.example/", {"source": "news", "medium": "email"}),
     ("https://shop.example/sale?gclid=x1&utm_campaign=spring", "https://search.example/", {"campaign": "spring", "click_id": "gclid"}),
@@ -171,10 +171,10 @@ def objects(events: Iterable[Happened]) -> dict[tuple[str, str], tuple[dict[str,
         for kind, name, _, told in event.thing.objects:
             state, first_at, _, changed_at = found.get((kind, name), ({}, event.event_at, 0, None))
             found[kind, name] = ({**state, **dict(told)}, first_at, event.event_at, event.event_at if told else changed_at)
-    return {
-        key: ({name: value for name, value in sorted(state.items()) if value is not None}, *times)
-        for key, (state, *times) in found.items()
-    }  # type: ignore[return-value]  # the rest of a tuple is a list to the checker
+    for key, (state, first_at, last_at, changed_at) in found.items():
+        kept = {name: value for name, value in sorted(state.items()) if value is not None}
+        found[key] = (kept, first_at, last_at, changed_at)
+    return found
 
 
 def dealings(events: Iterable[Happened], profiles: Mapping[Name, str]) -> dict[tuple[str, str, str, str], tuple[int, int]]:

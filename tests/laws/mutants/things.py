@@ -25,12 +25,17 @@ ARRIVAL_MUTANTS = (
 )
 HISTORY_MUTANTS = (
     Mutant("only events of a full batch speak", fold_objects, "if speaks", "if len(around.records) > 1 and speaks"),
-    Mutant("the position decides", _observe, "known[:3] < order", "len(row.state) % 2 or known[:3] < order"),
-    Mutant("what was read ahead is what the record says", Surroundings.mentions, "event.position, event.slot", "max(self.records), event.slot"),
-    Mutant("the digest leaves objects out", digest, "if table.digest:", 'if table.digest and hash(state) % 2:'),
-)  # fmt: skip
+    Mutant("what is told is not written", keep_objects, "work.put(OBJECTS, key, row)", 'work._rows["objects"][key] = row'),
+    Mutant(
+        "the record's last event speaks for all",
+        Surroundings.read_mentions,
+        "self._mentions[event.position, event.slot] = found",
+        "self._mentions.update({key: found for key in self._mentions}); self._mentions[event.position, event.slot] = found",
+    ),
+    Mutant("the digest leaves objects out", digest, "if table.digest:", 'if table.digest and "object" not in table.name:'),
+)
 VISIT_MUTANTS = (
-    Mutant("a pause of half an hour ends a visit", _visits, "previous_at > INTERVAL", "previous_at >= INTERVAL"),
+    Mutant("a pause of an hour ends a visit", _visits, "INTERVAL {PAUSE_MINUTES} ", "INTERVAL 60 "),
     Mutant("what is not known yet counts", _visits, "{known.format('t')}", ""),
     Mutant("the exit is the entry", _visits, "arg_max(page, place)", "arg_min(page, place)"),
     Mutant("a touch without a page is the entry", _visits, '"FILTER (WHERE page IS NOT NULL) AS entry', '"AS entry'),
