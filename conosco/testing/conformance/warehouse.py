@@ -16,7 +16,7 @@ SECRET = b"an installation secret"
 # The columns that a documented table must have at least.
 DOCUMENTED: dict[str, str] = {
     "events": "position slot message_id source_id type event home_namespace home_value profile_id event_at logged_at "
-    "received_at sent_at original_at historical user_id anonymous_id group_id properties traits context schema",
+    "received_at sent_at original_at historical user_id anonymous_id group_id properties traits context schema automated",
     "profiles": "profile_id first_seen_at last_seen_at identifier_count",
     "identifiers": "profile_id namespace value first_seen_at",
     "links": "left_namespace left_value right_namespace right_value kind first_seen_at position evidence refused_by "
@@ -27,6 +27,12 @@ DOCUMENTED: dict[str, str] = {
     "enrollments": "profile_id journey entered_at",
     "decisions": "profile_id decided_at",
     "deliveries": "delivery_id destination profile_id segment type state attempts code",
+    "visits": "visit_id profile_id device_namespace device_value started_at ended_at duration_seconds events pages entry_page "
+    "exit_page entry_referrer utm_source utm_medium utm_campaign utm_term utm_content click_id first_touch last_touch browser "
+    "browser_version os os_version device country source_id",
+    "objects": "kind object_id state first_seen_at last_seen_at changed_at",
+    "object_history": "kind object_id name value previous changed_at source_id message_id position slot",
+    "object_people": "kind object_id profile_id role first_at last_at",
     "outcomes": "message_id source_id outcome reason position slot decided_at",
 }
 # What is no question, or asks for what is not documented.
@@ -145,6 +151,40 @@ def outcome(position: int, kind: str, changed_position: int) -> dict[str, Any]:
         "attempts": 1,
         "changed_position": changed_position,
     }
+
+
+def touch(position: int, minute: float, home: str = "ada", **changes: Any) -> dict[str, Any]:
+    """A row of store.touches, a page call on a phone at a minute after noon; what is left out is not told."""
+    return {
+        "position": position,
+        "slot": 0,
+        "device_namespace": "anonymous_id",
+        "device_value": "phone",
+        "home_namespace": "user_id",
+        "home_value": home,
+        "event_at": NOON + round(minute * 60_000_000),
+        "source_id": "src_1",
+        "message_id": f"message {position}",
+        "is_page": True,
+        **changes,
+    }
+
+
+def observed(position: int, name: str, value: str, home: str = "ada", **changes: Any) -> dict[str, list[dict[str, Any]]]:
+    """Rows that say of the order o1, of which ``home`` is the buyer, that a property has a value."""
+    row = {
+        "position": position,
+        "slot": 0,
+        "kind": "order",
+        "object_id": "o1",
+        "home_namespace": "user_id",
+        "home_value": home,
+        "event_at": NOON + position,
+        "source_id": "src_1",
+        "message_id": f"message {position}",
+        **changes,
+    }
+    return {"object_mentions": [{**row, "role": "buyer"}], "object_observations": [{**row, "name": name, "value": value}]}
 
 
 def ask(door: Warehouse, sql: str, *params: Any, trusted: bool = False, max_rows: int = 1_000, timeout_s: float = 60) -> Answer:
@@ -286,6 +326,84 @@ class WarehouseSuite:
         door.append(1, {"outcome_versions": [outcome(1, "applied", 9)]}, 9)
         door.append(2, {"outcome_versions": [outcome(1, "quarantined", 4)]}, 9)
         assert rows(door, "SELECT outcome FROM outcomes") == [("applied",)]
+
+    # Visits and objects --------------------------------------------------------------------------------------------------
+
+    def test_a_visit_ends_with_a_pause_of_more_than_half_an_hour(self, door: Warehouse) -> None:
+        door.append(1, {"touches": [touch(1, 0), touch(2, 30), touch(3, 60.000001), touch(4, 61, device_value="desk")]}, 4)
+        assert rows(door, "SELECT device_value, started_at, events, duration_seconds FROM visits ORDER BY started_at") == [
+            ("phone", NOON_TEXT, 2, 1_800),
+            ("phone", "2023-11-15T13:00:00.000060Z", 1, 0),
+            ("desk", "2023-11-15T13:01:00Z", 1, 0),
+        ]
+
+    def test_a_late_touch_joins_visits_and_the_first_gives_its_name(self, door: Warehouse) -> None:
+        door.append(1, {"touches": [touch(1, 0), touch(2, 40)]}, 2)
+        before = rows(door, "SELECT visit_id FROM visits ORDER BY started_at")
+        door.append(2, {"touches": [touch(3, 20)]}, 3)
+        assert rows(door, "SELECT visit_id, events FROM visits") == [(before[0][0], 3)]
+
+    def test_a_visit_tells_of_pages_campaigns_and_the_device(self, door: Warehouse) -> None:
+        told = [
+            touch(1, 0, is_page=False, browser="Firefox", os="Linux", device="desktop"),
+            touch(2, 1, page="https://a.example/", referrer="https://b.example/", country="IT"),
+            touch(3, 2, page="https://a.example/x", utm_source="news", click_id="gclid"),
+            touch(4, 3, page="https://a.example/y", utm_campaign="spring", browser="Chrome"),
+            touch(5, 4),
+        ]
+        door.append(1, {"touches": list(reversed(told))}, 5)
+        answer = ask(door, "SELECT * FROM visits")
+        found = dict(zip(answer.columns, answer.rows[0], strict=True))
+        assert (found["events"], found["pages"], found["entry_page"], found["exit_page"], found["entry_referrer"]) == (
+            5, 4, "https://a.example/", "https://a.example/y", "https://b.example/",
+        )  # fmt: skip
+        assert (found["utm_source"], found["click_id"], found["utm_campaign"]) == ("news", "gclid", None)
+        assert (found["browser"], found["os"], found["device"], found["country"]) == ("Firefox", "Linux", "desktop", "IT")
+        last = msgspec.json.decode(found["last_touch"])
+        assert (last["at"], last["campaign"], last["source"]) == ("2023-11-15T12:03:00.000000Z", "spring", None)
+        assert msgspec.json.decode(found["first_touch"])["click_id"] == "gclid"
+
+    def test_visits_on_a_shared_device_are_one_persons_each_and_follow_them(self, door: Warehouse) -> None:
+        versions = [identifier(1, "ada", "pro_a"), identifier(1, "bob", "pro_b", ordinal=1)]
+        door.append(1, {"touches": [touch(1, 0), touch(2, 1, "bob"), touch(3, 2)], "identifier_versions": versions}, 3)
+        assert rows(door, "SELECT profile_id, events FROM visits ORDER BY profile_id") == [("pro_a", 2), ("pro_b", 1)]
+        door.append(2, {"identifier_versions": [identifier(5, "bob", "pro_a")]}, 5)
+        assert rows(door, "SELECT profile_id, events FROM visits") == [("pro_a", 3)]
+        then = ask(
+            door, "SELECT profile_id, events FROM store.visits_as_of(?, ?) ORDER BY ALL", NOON + 60_000_000, 4, trusted=True
+        )
+        assert then.rows == [("pro_a", 1), ("pro_b", 1)]
+
+    def test_an_object_has_the_latest_observation_of_each_property(self, door: Warehouse) -> None:
+        door.append(1, {"identifier_versions": [identifier(1, "ada", "pro_a"), identifier(1, "bob", "pro_b", ordinal=1)]}, 1)
+        for batch, told in enumerate(
+            (
+                observed(5, "status", '"paid"'),
+                observed(2, "status", '"new"', "bob"),
+                observed(3, "total", "12345678901234567890.50"),
+                observed(4, "note", "null"),
+            ),
+            2,
+        ):
+            door.append(batch, told, 5)
+        assert rows(door, "SELECT object_id, state, epoch_us(changed_at), epoch_us(first_seen_at) FROM objects") == [
+            ("o1", '{"status":"paid","total":12345678901234567890.50}', NOON + 5, NOON + 2)
+        ]
+        assert rows(door, "SELECT name, value, previous FROM object_history ORDER BY changed_at") == [
+            ("status", '"new"', None),
+            ("total", "12345678901234567890.50", None),
+            ("status", '"paid"', '"new"'),
+        ]
+        assert rows(door, "SELECT profile_id, role, epoch_us(last_at) FROM object_people ORDER BY 1") == [
+            ("pro_a", "buyer", NOON + 5),
+            ("pro_b", "buyer", NOON + 2),
+        ]
+        then = ask(door, "SELECT state FROM store.objects_as_of(?, ?)", NOON + 4, 9, trusted=True)
+        assert then.rows == [('{"status":"new","total":12345678901234567890.50}',)]
+
+    def test_what_is_told_as_of_a_moment_may_not_be_asked_untrusted(self, door: Warehouse) -> None:
+        with pytest.raises(QueryFailed):
+            ask(door, "SELECT * FROM store.visits_as_of(1, 1)")
 
     # Computed traits -----------------------------------------------------------------------------------------------------
 
