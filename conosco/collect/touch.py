@@ -128,7 +128,7 @@ def _campaign(context: _Context, url: str | None) -> dict[str, str | None]:
 def _query(url: str | None) -> dict[str, str]:
     if url is None or "?" not in url:
         return {}
-    query = url.partition("?")[2].partition("#")[0]
+    query = url.partition("#")[0].partition("?")[2]
     try:
         pairs = parse_qsl(query, max_num_fields=PARAMETERS_MAX)
     except ValueError:

@@ -521,6 +521,15 @@ class WarehouseSuite:
         assert ask(door, "SELECT warehoused FROM store.progress", trusted=True).rows == [(1,)]
         assert door.last_batch() == 1
 
+    def test_visits_and_what_was_said_of_objects_go_with_a_person(self, door: Warehouse) -> None:
+        tables = {name: [*mine, *theirs] for (name, mine), theirs in zip(
+            observed(1, "note", '"mine"').items(), observed(2, "status", '"new"', "bob").values(), strict=True
+        )}  # fmt: skip
+        door.append(1, {**tables, "touches": [touch(1, 0), touch(2, 0, "bob")]}, 2)
+        assert door.delete_person([("user_id", "ada")]) == 3
+        assert rows(door, "SELECT state FROM objects") == [('{"status":"new"}',)]
+        assert rows(door, "SELECT events FROM visits") == [(1,)]
+
     def test_a_profile_that_has_other_identifiers_keeps_its_memberships(self, door: Warehouse) -> None:
         versions = [identifier(1, "ada", "pro_a"), identifier(1, "eva", "pro_a", ordinal=1)]
         door.append(1, {"identifier_versions": versions, "membership_versions": [membership(1, "pro_a")]}, 1)

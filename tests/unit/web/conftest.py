@@ -54,6 +54,7 @@ class Lobby:
     definitions = property(lambda self: self.office.definitions)
     segments = property(lambda self: self.office.segments)
     people = property(lambda self: self.office.people)
+    things = property(lambda self: self.office.things)
     care = property(lambda self: self.office.care)
     hooks = property(lambda self: self.office.hooks)
     questions = property(lambda self: self.office.questions)

@@ -20,17 +20,22 @@ from conosco.model.answer import (
     Job,
     KeptEvent,
     KnownLink,
+    KnownObject,
     LinkDraft,
     LinkWritten,
     Member,
     Membership,
     Movement,
+    ObjectPerson,
+    ObjectProperty,
     Page,
+    PersonObject,
     Preview,
     Profile,
     ProfileSplit,
     Readiness,
     ReplayChoice,
+    Role,
     Sample,
     SeenIdentifier,
     SegmentSize,
@@ -39,6 +44,7 @@ from conosco.model.answer import (
     Status,
     TimelineEntry,
     TraitValue,
+    Visit,
     Written,
 )
 from conosco.model.definition import Definition, DefinitionKind, Destination, Purpose, Source, kind_of
@@ -365,6 +371,57 @@ class FakePeople:
         return Commanded(position=1_002, applied=True)
 
 
+class FakeThings:
+    """One visit of Anna, and one order that she made."""
+
+    def __init__(self, people: FakePeople) -> None:
+        self.people = people
+        self.asked: list[tuple[str, str]] = []
+
+    async def visits(self, ref: PersonRef, as_of: AsOf, cursor: str, limit: int) -> Page[Visit]:
+        self.people._find(ref, as_of)
+        visit = Visit(
+            visit_id="vis_1",
+            profile_id=ANNA,
+            device_namespace="anonymous_id",
+            device_value="browser-1",
+            started_at=T0,
+            ended_at=T1,
+            duration_seconds=60,
+            events=2,
+            pages=1,
+            source_id="src_web",
+            first_touch={"source": "news"},
+        )
+        return page_of([visit], cursor, limit)
+
+    async def objects_of(self, ref: PersonRef, kind: str, as_of: AsOf, cursor: str, limit: int) -> Page[PersonObject]:
+        self.people._find(ref, as_of)
+        roles = [Role(role="buyer", first_at=T0, last_at=T1)]
+        order = PersonObject(kind="order", object_id="o-1", state={"total": Decimal("19.90")}, roles=roles, changed_at=T1)
+        return page_of([order] if kind in ("", "order") else [], cursor, limit)
+
+    async def object(self, kind: str, object_id: str, as_of: AsOf) -> KnownObject:
+        self.asked.append((kind, object_id))
+        if (kind, object_id) not in (("order", "o-1"), ("product", "a/b c%?#")):
+            raise refuse("not_found", status=404, kind=kind, ref=object_id)
+        return KnownObject(
+            kind=kind,
+            object_id=object_id,
+            state={"total": Decimal("19.90")},
+            properties=[
+                ObjectProperty(name="total", value=Decimal("19.90"), observed_at=T1, source_id="src_web", message_id="m2")
+            ],
+            first_seen_at=T0,
+            last_seen_at=T1,
+            changed_at=T1,
+            people=[ObjectPerson(profile_id=ANNA, role="buyer", first_at=T0, last_at=T1)],
+            more_people=False,
+            history=None,
+            as_of=1_000,
+        )
+
+
 class FakeCare:
     """One quarantined event and three deliveries."""
 
@@ -463,6 +520,7 @@ class FakeOffice:
         self.definitions = FakeDefinitions(self.progress)
         self.segments = FakeSegments(self.definitions)
         self.people = FakePeople()
+        self.things = FakeThings(self.people)
         self.care = FakeCare()
         self.hooks = FakeHooks()
         self.questions = FakeQuestions()

@@ -133,7 +133,9 @@ def test_a_preview_counts(ask: Client, office: FakeOffice) -> None:
         ("user_id:a%2Fb%20c%25%3F%23", Identifier("user_id", "a/b c%?#")),
     ],
 )
-@pytest.mark.parametrize("part", ["", "/timeline", "/identity", "/memberships", "/explain?segment=loyal", "/consents"])
+@pytest.mark.parametrize(
+    "part", ["", "/timeline", "/identity", "/memberships", "/explain?segment=loyal", "/consents", "/visits", "/objects"]
+)
 def test_a_person_is_found_by_every_reference(ask: Client, office: FakeOffice, ref: str, found: Any, part: str) -> None:
     answer = ask("GET", f"/api/profiles/{ref}{part}")
     assert answer.status_code == 200
@@ -157,6 +159,40 @@ def test_a_profile_keeps_exact_numbers_and_provenance(ask: Client) -> None:
     assert body["also_known_as"] == [FORMER]
     assert body["traits"][0]["source_id"] == "src_web"
     assert body["as_of"] == 1_000
+
+
+def test_visits_and_objects_have_the_promised_shape(ask: Client) -> None:
+    (visit,) = ask("GET", f"/api/profiles/{ANNA}/visits").json()["items"]
+    assert (visit["visit_id"], visit["duration_seconds"], visit["first_touch"], visit["browser"]) == (
+        "vis_1",
+        60,
+        {"source": "news"},
+        None,
+    )
+    answer = ask("GET", f"/api/profiles/{ANNA}/objects?kind=order")
+    assert b'"total":19.90' in answer.content
+    assert [role["role"] for role in answer.json()["items"][0]["roles"]] == ["buyer"]
+    assert ask("GET", f"/api/profiles/{ANNA}/objects?kind=ticket").json() == {"items": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "found"),
+    [
+        ("order/o-1", 200, ("order", "o-1")),
+        ("product/a%2Fb%20c%25%3F%23", 200, ("product", "a/b c%?#")),
+        ("order/none", 404, ("order", "none")),
+        ("Order/o-1", 404, None),
+    ],
+)
+def test_an_object_is_found_by_kind_and_id(ask: Client, office: FakeOffice, path: str, status: int, found: Any) -> None:
+    answer = ask("GET", f"/api/objects/{path}")
+    assert answer.status_code == status
+    assert office.things.asked == ([found] if found else [])
+    if status == 200:
+        assert b'"total":19.90' in answer.content
+        assert answer.json()["people"][0]["profile_id"] == ANNA
+    else:
+        assert answer.json()["code"] == "not_found"
 
 
 def test_a_split_profile_answers_its_candidates(ask: Client) -> None:
