@@ -38,6 +38,10 @@ COLUMNS = {
     "decisions": "profile_id",
     "deliveries": "delivery_id destination state",
     "outcomes": "message_id outcome reason",
+    "visits": "visit_id profile_id device_namespace device_value started_at ended_at duration_seconds events pages entry_page exit_page",
+    "objects": "kind object_id state first_seen_at last_seen_at changed_at",
+    "object_history": "kind object_id name value previous changed_at",
+    "object_people": "kind object_id profile_id role first_at last_at",
 }
 
 
