@@ -52,6 +52,7 @@ def test_the_example_reads_like_speech() -> None:
         ({**ORDERED, "times": {"min": 2, "max": 4}}, "did Order Completed between 2 and 4 times"),
         ({**ORDERED, "times": {"min": 0}}, "did Order Completed any number of times"),
         ({**ORDERED, "within": "1d"}, "did Order Completed in the last 1 day"),
+        ({**ORDERED, "automated": True}, "did Order Completed, automated events included"),
         ({"kind": "did", "type": "page"}, "viewed a page"),
         ({"kind": "did", "type": "screen", "event": "Home"}, "viewed the screen Home"),
         ({"kind": "did", "type": "identify"}, "was identified"),

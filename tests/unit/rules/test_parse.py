@@ -317,3 +317,11 @@ def test_every_code_has_words() -> None:
     assert sorted(CODES) == list(CODES)
     assert all(sentence.endswith((".", "}")) for sentence in (*MESSAGES.values(), *(f"{word}." for word in EXPECTED.values())))
     assert get_args(condition.Aggregate) == AGGREGATES
+
+
+def test_automated_events_are_counted_when_asked_for() -> None:
+    counted = parsed({**ORDERED, "automated": True})
+    assert isinstance(counted, Did) and counted.stream.automated
+    assert parsed({**ORDERED, "automated": False}) == parsed(ORDERED)
+    assert parse_attribute({**SPEND, "automated": True}).stream.automated
+    assert problems({**ORDERED, "automated": "yes"}) == [("wrong_type", "/where/automated")]

@@ -110,3 +110,13 @@ def test_an_identify_call_is_filtered_by_its_properties_as_in_sql() -> None:
     stream = Stream(type="identify", event=None, value=("v",))
     assert value_of(stream, event_of("identify", None, traits=b'{"v":1}')) == b""
     assert value_of(stream, event_of("identify", None, properties=b'{"v":1}')) == b"1"
+
+
+def test_events_of_programs_belong_only_where_they_are_wanted() -> None:
+    streams = Streams(())
+    streams.register(condition_of(ORDER, {**ORDER, "automated": True}, {**BIG, "automated": False}))
+    wanted = [made.number for made in streams.since(0) if made.stream.automated]
+    assert len(wanted) == 1
+    touched = streams.touching(event_of(properties=b'{"total":60}', automated=True))
+    assert [made.number for made in touched] == wanted
+    assert len(streams.touching(event_of(properties=b'{"total":60}'))) == 3
