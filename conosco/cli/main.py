@@ -8,8 +8,8 @@ from conosco.cli.backup import backup
 from conosco.cli.demo import demo
 from conosco.cli.doctor import doctor
 from conosco.cli.replay import replay
-from conosco.cli.retention import retention
 from conosco.cli.restore import restore
+from conosco.cli.retention import retention
 from conosco.cli.serve import serve
 from conosco.cli.source import app as source
 from conosco.cli.verify import verify

@@ -12,7 +12,7 @@ from conosco.collect.mentions import mentioned
 from conosco.model.command import LinkIdentifiers, read_command
 from conosco.model.event import Event
 from conosco.model.identifier import Identifier
-from conosco.model.record import Envelope, Record
+from conosco.model.record import Envelope, Record, slice_of
 from conosco.ports.archive import HASH_KEY_BYTES, Archive, Identify
 from conosco.ports.log import LogFull
 from conosco.runtime.retention import Retention
@@ -54,12 +54,13 @@ def _identifiers(record: Record, read: Callable[[Record], list[Event]]) -> Itera
     if record.kind == "request":
         understood: set[int] = set()
         for event in read(record):
-            understood.add(event.slot + 1)
+            index = slice_of(record, event.slot)
+            understood.add(index)
             for identifier in event.identifiers:
-                yield event.slot + 1, identifier
+                yield index, identifier
             if event.previous_id:
-                yield event.slot + 1, Identifier("user_id", event.previous_id)
-                yield event.slot + 1, Identifier("anonymous_id", event.previous_id)
+                yield index, Identifier("user_id", event.previous_id)
+                yield index, Identifier("anonymous_id", event.previous_id)
         for slot, body in enumerate(record.slices):
             if slot and body is not None and slot not in understood:
                 yield from ((slot, identifier) for identifier in mentioned(body))

@@ -17,8 +17,8 @@ from conosco.runtime.office.people import PeopleDesk
 from conosco.runtime.office.progress import ProgressDesk
 from conosco.runtime.office.reading import Reading
 from conosco.runtime.office.segments import SegmentsDesk
-from conosco.runtime.reserve import reserve_check
 from conosco.runtime.office.things import ThingsDesk
+from conosco.runtime.reserve import reserve_check
 from conosco.runtime.sender import Connector
 from conosco.runtime.settings import Settings
 
