@@ -1,49 +1,22 @@
-"""Activate: turns membership changes into deliveries in the outbox, and settles what became of each attempt.
+"""Activate: turns membership changes into deliveries in the outbox, and makes those that a person asks for.
 
 It runs inside the State transaction and sends nothing; sending is the sender's work.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypedDict
+from typing import Any, Final, NamedTuple
 
-import msgspec
-
-from conosco.govern.gate import BUILT_IN_BASES, Gate
+from conosco.activate.outbox import URGENT, DeliveryVersion, put_intent, read_intent, retry
+from conosco.govern.gate import BUILT_IN_BASES, OPERATIONS, Gate
 from conosco.model import ids
 from conosco.model.definition import Basis, Destination
-from conosco.model.delivery import Attempt, AttemptResult, DeliveryState, Intent, MembershipChange
+from conosco.model.delivery import Intent, MembershipChange
 from conosco.model.moment import spell_moment
-from conosco.model.record import Draft
-from conosco.ports.state import Key
-from conosco.ports.tables import OUTBOX, OUTBOX_DUE, FlagRow, OutboxRow
+from conosco.ports.tables import OUTBOX, OutboxRow
 from conosco.ports.work import Work
 
 EVENTS: Final = ("segment.entered", "segment.exited")
-
-_STATE_AFTER: Final[Mapping[AttemptResult, DeliveryState]] = {
-    "delivered": "delivered",
-    "retry": "pending",
-    "dead": "dead",
-    "unknown": "unknown",
-}
-_INTENT: Final = msgspec.msgpack.Decoder(Intent)
-_ENCODER: Final = msgspec.msgpack.Encoder()
-_PAGE: Final = 1_000
-
-
-class DeliveryVersion(TypedDict):
-    """A delivery as it is from now on: one row of the change feed. Times are microseconds UTC."""
-
-    delivery_id: str
-    destination: str
-    profile_id: str
-    segment: str
-    type: str
-    state: str
-    attempts: int
-    code: str
-    created_at: int
-    updated_at: int
+TEST: Final = "test"
 
 
 class _Planned(NamedTuple):
@@ -73,7 +46,7 @@ def activate(
         for change in changes
         if change.live
         for destination in destinations
-        if _wants(destination, change)
+        if wants(destination, change.type, change.segment, change.purpose)
     ]
     work.prefetch(OUTBOX, [(each.delivery_id,) for each in planned])
     versions = []
@@ -93,74 +66,113 @@ def activate(
             position=change.position,
             created_at=now,
             permit=gate.permit(delivery_id, verdict) if verdict.allowed else None,
+            profile_id=change.profile_id,
+            segment=change.segment,
+            identifiers=change.identifiers,
+            purpose=change.purpose,
         )
-        row = OutboxRow(intent=_ENCODER.encode(intent), state="denied", attempts=0, due_at=0, code=verdict.reason, updated_at=now)
-        if verdict.allowed:
-            row.state, row.due_at, row.code = "pending", now, ""
-            work.put(OUTBOX_DUE, (now, delivery_id), FlagRow())
-        work.put(OUTBOX, (delivery_id,), row)
-        versions.append(_version(intent, row))
+        versions.append(put_intent(work, intent, verdict.reason, now))
     return versions
 
 
-def settle(work: Work, attempt: Attempt, now: int) -> list[DeliveryVersion]:
-    """Apply the result of an attempt, as read from a ``delivery`` record.
+def make_test(work: Work, destination: Destination, gate: Gate, secret: bytes, position: int, now: int) -> list[DeliveryVersion]:
+    """Put a delivery that says it is a test, and concerns nobody, before all others of a destination."""
+    delivery_id = ids.derived("dlv", secret, destination.id, TEST, position)
+    intent = Intent(
+        delivery_id=delivery_id,
+        destination=destination.key,
+        destination_version=destination.version,
+        type=TEST,
+        payload={
+            "type": TEST,
+            "test": True,
+            "destination": destination.key,
+            "note": "This is a test from Conosco. It concerns nobody and needs no action.",
+            "at": spell_moment(now),
+            "position": position,
+        },
+        position=position,
+        created_at=now,
+        permit=gate.permit(delivery_id, gate.ask(OPERATIONS, "legitimate_interest")),
+        purpose=OPERATIONS,
+    )
+    return [put_intent(work, intent, "", now, URGENT)]
 
-    Idempotent: an attempt that is not newer than what is known changes nothing, except that news of success is always
-    taken. Delivered and denied are final; a success after cancelling is still recorded, for it happened.
+
+def replay(
+    work: Work,
+    delivery_ids: Sequence[str],
+    destination: Destination,
+    gate: Gate,
+    secret: bytes,
+    position: int,
+    now: int,
+    bases: Mapping[str, Basis] = BUILT_IN_BASES,
+) -> list[DeliveryVersion]:
+    """Send deliveries again, because a person asked for it in the record at ``position``. The gate is asked anew.
+
+    A delivered one goes out in a new round: under a new id, and saying which delivery it repeats. A dead or unknown one
+    never arrived for all we know, so it is put back under its own id. One of another destination is made anew for this
+    one, if this one wants it. All others are passed over; a delivery named twice is sent once.
     """
-    row: OutboxRow | None = work.get(OUTBOX, (attempt.delivery_id,))
-    if row is None or row.state in ("delivered", "denied"):
-        return []
-    if attempt.result != "delivered" and (attempt.attempt <= row.attempts or row.state == "cancelled"):
-        return []
-    row.attempts = max(row.attempts, attempt.attempt)
-    return [_move(work, attempt.delivery_id, row, _STATE_AFTER[attempt.result], attempt.due_at, attempt.code, now)]
-
-
-def retry(work: Work, delivery_id: str, now: int) -> list[DeliveryVersion]:
-    """Put a dead or unknown delivery back, due at once; its count of attempts goes on. Others stay as they are."""
-    row: OutboxRow | None = work.get(OUTBOX, (delivery_id,))
-    if row is None or row.state not in ("dead", "unknown"):
-        return []
-    return [_move(work, delivery_id, row, "pending", now, "retry_asked", now)]
-
-
-def park(work: Work, position: int, now: int) -> list[DeliveryVersion]:
-    """Set aside, as unknown, every pending delivery decided at or before ``position``: it may have been sent already.
-
-    For a State that was rebuilt and takes over; ``retry`` releases them one by one.
-    """
-    versions = []
-    start: Key = ()
-    while page := work.scan(OUTBOX_DUE, start, None, _PAGE):
-        work.prefetch(OUTBOX, [(delivery_id,) for (_, delivery_id), _ in page])
-        for (_, delivery_id), _ in page:
-            row: OutboxRow = work.get(OUTBOX, (delivery_id,))
-            if read_intent(row).position <= position:
-                versions.append(_move(work, delivery_id, row, "unknown", 0, "parked", now))
-        due, last = page[-1][0]
-        start = (due, last + "\x00")
+    work.prefetch(OUTBOX, [(delivery_id,) for delivery_id in delivery_ids])
+    versions: list[DeliveryVersion] = []
+    for delivery_id in dict.fromkeys(delivery_ids):
+        row: OutboxRow | None = work.get(OUTBOX, (delivery_id,))
+        if row is None:
+            continue
+        intent = read_intent(row)
+        is_own = intent.destination == destination.key
+        if is_own and row.state in ("dead", "unknown"):
+            versions.extend(retry(work, delivery_id, now))
+        elif intent.type != TEST and (
+            row.state == "delivered" if is_own else wants(destination, intent.type, intent.segment, intent.purpose)
+        ):
+            versions.append(_put_again(work, intent, destination, gate, secret, position, now, bases))
     return versions
 
 
-def attempts_draft(attempts: Sequence[Attempt]) -> Draft:
-    """One log record for the results of several attempts: a slice each."""
-    return Draft(kind="delivery", slices=tuple(msgspec.json.encode(attempt) for attempt in attempts))
+def _put_again(
+    work: Work,
+    intent: Intent,
+    destination: Destination,
+    gate: Gate,
+    secret: bytes,
+    position: int,
+    now: int,
+    bases: Mapping[str, Basis],
+) -> DeliveryVersion:
+    """A new round of a delivery. Its inputs stay frozen; only who may still be told is asked again."""
+    delivery_id = ids.derived("dlv", secret, destination.id, intent.delivery_id, "replay", position)
+    verdict = gate.ask(intent.purpose, bases.get(intent.purpose, "consent"))
+    again = Intent(
+        delivery_id=delivery_id,
+        destination=destination.key,
+        destination_version=destination.version,
+        type=intent.type,
+        payload=intent.payload,
+        position=intent.position,
+        created_at=now,
+        permit=gate.permit(delivery_id, verdict) if verdict.allowed else None,
+        profile_id=intent.profile_id,
+        segment=intent.segment,
+        identifiers=intent.identifiers,
+        purpose=intent.purpose,
+        body=intent.body,
+        replay_of=intent.replay_of or intent.delivery_id,
+    )
+    return put_intent(work, again, verdict.reason, now)
 
 
-def read_intent(row: OutboxRow) -> Intent:
-    """The intent that an outbox row keeps."""
-    return _INTENT.decode(row.intent)
-
-
-def _wants(destination: Destination, change: MembershipChange) -> bool:
+def wants(destination: Destination, type_: str, segment: str, purpose: str) -> bool:
     """True if an active destination serves the segment's purpose and listens to this type and segment."""
-    if destination.state != "active" or change.purpose not in destination.purposes:
+    if destination.state != "active" or purpose not in destination.purposes:
         return False
     segments = destination.spec.get("segments", "all")
-    return change.type in destination.spec.get("events", EVENTS) and (
-        segments == "all" or (isinstance(segments, list) and change.segment in segments)
+    return (
+        type_ in EVENTS
+        and type_ in destination.spec.get("events", EVENTS)
+        and (segments == "all" or (isinstance(segments, list) and segment in segments))
     )
 
 
@@ -179,32 +191,3 @@ def _payload(change: MembershipChange) -> dict[str, Any]:
         "because": change.because,
         "position": change.position,
     }
-
-
-def _move(
-    work: Work, delivery_id: str, row: OutboxRow, state: DeliveryState, due_at: int, code: str, now: int
-) -> DeliveryVersion:
-    """Set a delivery's state and keep the index of due deliveries in step: only what is pending is in it."""
-    if row.state == "pending":
-        work.delete(OUTBOX_DUE, (row.due_at, delivery_id))
-    row.state, row.code, row.updated_at = state, code, now
-    row.due_at = due_at if state == "pending" else 0
-    if state == "pending":
-        work.put(OUTBOX_DUE, (due_at, delivery_id), FlagRow())
-    work.put(OUTBOX, (delivery_id,), row)
-    return _version(read_intent(row), row)
-
-
-def _version(intent: Intent, row: OutboxRow) -> DeliveryVersion:
-    return DeliveryVersion(
-        delivery_id=intent.delivery_id,
-        destination=intent.destination,
-        profile_id=intent.payload["profile_id"],
-        segment=intent.payload["segment"],
-        type=intent.type,
-        state=row.state,
-        attempts=row.attempts,
-        code=row.code,
-        created_at=intent.created_at,
-        updated_at=row.updated_at,
-    )

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 from typing import Final, Literal, NamedTuple, cast
 from urllib.parse import quote, urlsplit
 
@@ -79,10 +80,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came of a request: a status, a failure, or both when the answer began but could not be read to its end."""
+    """What came of a request: a status, a failure, or both when the answer began but could not be read to its end.
+
+    ``retry_after`` is that header as it was sent; empty if it was not.
+    """
 
     status: int = 0
     failure: Failure | None = None
+    retry_after: str = ""
 
 
 class Target(NamedTuple):
@@ -325,11 +330,20 @@ class Outbound:
                 self._sweep = usable[0].loop.call_later(self._limits.idle_s, self._drop_idle)
 
 
+ToParquet = Callable[[bytes], Awaitable[bytes]]
+
+
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a connector is given to deliver with; ``now`` is in microseconds UTC."""
+    """What a connector is given to deliver with; ``now`` is in microseconds UTC.
+
+    ``files`` is the folder below which the administrator allows files to be written, if any. ``to_parquet`` turns JSON
+    Lines of texts and numbers into a Parquet file; it raises OSError if it cannot.
+    """
 
     outbound: Outbound
     now: int
+    files: Path | None = None
+    to_parquet: ToParquet | None = None
 
 
 class _Connection(asyncio.Protocol):
@@ -345,6 +359,7 @@ class _Connection(asyncio.Protocol):
         self._parser: Final = httptools.HttpResponseParser(self)
         self._waiting: asyncio.Future[Answer | None] | None = None
         self._read_bytes = 0
+        self._retry_after = ""
         self._clean = True
 
     def usable(self, limits: Limits) -> bool:
@@ -364,6 +379,7 @@ class _Connection(asyncio.Protocol):
             return None
         self.status = 0
         self._read_bytes = 0
+        self._retry_after = ""
         # Not clean until the answer has been read to its end: whoever gives up in between leaves it so.
         self._clean = False
         self._waiting = self.loop.create_future()
@@ -392,12 +408,12 @@ class _Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._finish(Answer(self.status, "connect_failed"), clean=False)
         if self._read_bytes > self._answer_bytes_max:
-            self._finish(Answer(self.status, "too_large"), clean=False)
+            self._finish(Answer(self.status, "too_large", self._retry_after), clean=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is gone. An answer without a length ends here, and so does one that was cut short."""
         if self.status:
-            self._finish(Answer(self.status), clean=False)
+            self._finish(Answer(self.status, None, self._retry_after), clean=False)
         else:
             self._finish(None if self._read_bytes == 0 else Answer(failure="connect_failed"), clean=False)
 
@@ -405,6 +421,11 @@ class _Connection(asyncio.Protocol):
         """httptools: an answer starts; one that nobody asked for spoils the connection."""
         if self._waiting is None:
             self.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """httptools: a header; one is of interest."""
+        if name.lower() == b"retry-after":
+            self._retry_after = value[:64].decode("ascii", "replace").strip()
 
     def on_headers_complete(self) -> None:
         """httptools: the status is known. 1xx only announces the real answer."""
@@ -414,7 +435,7 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """httptools: the answer has been read to its end."""
         if self.status and self._read_bytes <= self._answer_bytes_max:
-            self._finish(Answer(self.status), clean=self._parser.should_keep_alive())
+            self._finish(Answer(self.status, None, self._retry_after), clean=self._parser.should_keep_alive())
 
     def _finish(self, answer: Answer | None, *, clean: bool) -> None:
         waiting, self._waiting = self._waiting, None

@@ -35,13 +35,29 @@ class RetryDelivery(msgspec.Struct, frozen=True, kw_only=True, tag_field="comman
     delivery_id: str
 
 
+class TestDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="command", tag="test_destination"):
+    """Send a delivery that is marked as a test and concerns nobody to a destination (its key)."""
+
+    destination: str
+
+
+class ReplayDeliveries(msgspec.Struct, frozen=True, kw_only=True, tag_field="command", tag="replay_deliveries"):
+    """Send these deliveries again to a destination (its key): delivered ones in a new round, dead and unknown ones as they are.
+
+    Those of another destination are made anew for this one, if it wants them.
+    """
+
+    destination: str
+    delivery_ids: tuple[str, ...]
+
+
 class LiveFrom(msgspec.Struct, frozen=True, kw_only=True, tag_field="command", tag="live_from"):
     """A rebuilt State took over: pending intents up to this position are parked, for they may have been sent."""
 
     position: int
 
 
-Command = LinkIdentifiers | RetractLink | ReplayQuarantined | RetryDelivery | LiveFrom
+Command = LinkIdentifiers | RetractLink | ReplayQuarantined | RetryDelivery | TestDestination | ReplayDeliveries | LiveFrom
 
 _DECODER: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 

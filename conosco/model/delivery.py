@@ -1,6 +1,6 @@
 """Deliveries: what is to be sent, what became of each attempt, and the gate's verdict that allowed it."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -27,7 +27,11 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery to be made, with its inputs frozen at the moment of decision. ``permit`` is None if the gate denied it."""
+    """A delivery to be made, with its inputs frozen at the moment of decision. ``permit`` is None if the gate denied it.
+
+    ``body`` is the JSON to be sent where it was made then; empty, it is made of ``payload``. ``identifiers`` are those of
+    the person it concerns (none for a test). ``replay_of`` is the delivery that this one sends again, in a new round.
+    """
 
     delivery_id: str
     destination: str
@@ -37,6 +41,38 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     created_at: int
     permit: Permit | None = None
+    profile_id: str = ""
+    segment: str = ""
+    identifiers: tuple[tuple[str, str], ...] = ()
+    purpose: str = ""
+    body: bytes = b""
+    replay_of: str = ""
+
+
+class Parcel(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes out in one attempt: one intent under its own id, or several under the id of their batch.
+
+    A batch keeps its id, its intents and their order through every attempt, so that ``id`` is the idempotency key.
+    """
+
+    id: str
+    intents: tuple[Intent, ...]
+
+
+class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much goes out together: at most so many deliveries and bytes, and none waits longer than this for others."""
+
+    events: int = 1
+    bytes: int = 1_000_000
+    wait_us: int = 0
+
+
+class Reply(NamedTuple):
+    """What came of an attempt: a result, a closed word for it, and for how long the other side asked to be left alone."""
+
+    result: "AttemptResult"
+    code: str
+    wait_us: int = 0
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,11 +5,19 @@ from typing import NamedTuple, Protocol
 
 
 class Take(NamedTuple):
-    """A delivery to be leased, and to whom and what for it goes."""
+    """A delivery to be leased, and to whom and what for it goes; ``batch`` is what it is sent in, empty for alone."""
 
     delivery_id: str
     identifiers: Sequence[tuple[str, str]] = ()
     purpose: str | None = None
+    batch: str = ""
+
+
+class RunOut(NamedTuple):
+    """A lease that has run out, and the batch under which it was taken."""
+
+    delivery_id: str
+    batch: str = ""
 
 
 class Leases(Protocol):
@@ -22,15 +30,16 @@ class Leases(Protocol):
         """Take deliveries until a moment, all in one durable write. True is the point of no return: of several callers
         only one gets it.
 
-        False if a delivery is leased already and that lease has not expired (it expires at its ``until``), or if the stop
-        list denies any of its identifiers for its purpose; both are read in the same write.
+        False if a delivery is leased already and that lease has not expired (it expires at its ``until``) or was taken
+        under another batch, so that what was sent together is only ever sent together again; or if the stop list denies
+        any of its identifiers for its purpose. All is read in the same write.
         """
 
     def release(self, delivery_ids: Iterable[str]) -> None:
         """Give leases up, all in one write, once their results are in the log; an absent one is no error."""
 
-    def expired(self, now: int) -> list[str]:
-        """Deliveries whose lease has run out without being released, longest ago first: what became of them is unknown."""
+    def expired(self, now: int) -> list[RunOut]:
+        """Leases that have run out without being released, longest ago first: what became of these deliveries is unknown."""
 
     def stop(self, identifiers: Sequence[tuple[str, str]], purpose: str | None, position: int) -> None:
         """Deny these identifiers for a purpose (None: for every purpose), because of the log record at ``position``.

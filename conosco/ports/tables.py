@@ -222,6 +222,26 @@ class OutboxRow(Row):
     updated_at: int = 0
 
 
+class EndedRow(Row):
+    """Deliveries that ended at one moment, which is this row's key: what leaves State when that has become long ago."""
+
+    delivery_ids: list[str]
+
+
+class TallyRow(Row):
+    """How a destination has fared: deliveries by state, attempts by code, and the latest of each kind.
+
+    Deliveries that left State stay counted. ``latencies_us`` are those of the latest attempts that were delivered.
+    """
+
+    states: dict[str, int] = {}
+    codes: dict[str, int] = {}
+    latencies_us: list[int] = []
+    delivered_at: int = 0
+    failed_at: int = 0
+    failed_code: str = ""
+
+
 class FlagRow(Row):
     """A row that says all with its key."""
 
@@ -264,7 +284,11 @@ OBJECTS: Final = Table(name="objects", key=(("kind", "text"), ("object_id", "tex
 OBJECT_PEOPLE: Final = Table(name="object_people", key=(("kind", "text"), ("object_id", "text"), ("cell", "int")))
 CELL_OBJECTS: Final = Table(name="cell_objects", key=(("cell", "int"), ("kind", "text"), ("object_id", "text")))
 OUTBOX: Final = Table(name="outbox", key=(("delivery_id", "text"),))
-OUTBOX_DUE: Final = Table(name="outbox_due", key=(("due", "int"), ("delivery_id", "text")))
+# By destination first: a dead one's backlog is passed in one step, however long it is.
+OUTBOX_DUE: Final = Table(name="outbox_due", key=(("destination", "text"), ("due", "int"), ("delivery_id", "text")))
+# What ended when: one row for each moment at which any delivery did.
+OUTBOX_ENDED: Final = Table(name="outbox_ended", key=(("ended", "int"),))
+TALLIES: Final = Table(name="tallies", key=(("destination", "text"),))
 FEED: Final = Table(name="feed", key=(("sequence", "int"),), digest=False)
 # Feed of a backfill, kept back until its last chunk so that memberships appear together.
 BACKFILL_FEED: Final = Table(name="backfill_feed", key=(("sequence", "int"),), digest=False)
@@ -295,6 +319,8 @@ ROWS: Final[dict[str, type[Row]]] = {
     "cell_objects": FlagRow,
     "outbox": OutboxRow,
     "outbox_due": FlagRow,
+    "outbox_ended": EndedRow,
+    "tallies": TallyRow,
     "feed": FeedRow,
     "backfill_feed": FeedRow,
 }
@@ -324,6 +350,8 @@ TABLES: Final = (
     CELL_OBJECTS,
     OUTBOX,
     OUTBOX_DUE,
+    OUTBOX_ENDED,
+    TALLIES,
     FEED,
     BACKFILL_FEED,
 )

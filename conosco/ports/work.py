@@ -58,6 +58,10 @@ class Work:
         self._dirty.setdefault(table.name, set()).add(key)
         self._tables[table.name] = table
 
+    def touched(self, table: Table) -> Iterable[Key]:
+        """The keys of this table that were put or deleted."""
+        return self._dirty.get(table.name, ())
+
     def scan(self, table: Table, start: Key, stop: Key | None, max_rows: int) -> list[tuple[Key, Any]]:
         """Rows in key order, this Work's changes included; as ``State.scan``, decoded."""
         changed = self._rows.get(table.name, {})

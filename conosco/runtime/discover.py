@@ -5,7 +5,7 @@ import pkgutil
 from typing import cast
 
 from conosco.connectors import destinations
-from conosco.runtime.sender import Connector
+from conosco.runtime.sender_lane import Connector
 
 
 def destination_connectors() -> dict[str, Connector]:

@@ -8,11 +8,22 @@ from typing import Final
 
 import msgspec
 
-from conosco.activate.stage import park, retry, settle
+from conosco.activate.outbox import KEPT_US, oldest_end, park, prune, retry, settle
+from conosco.activate.stage import make_test, replay
 from conosco.collect.object_rules import speaks_of_objects
 from conosco.collect.understand import Rejected, understand
 from conosco.govern.gate import Gate
-from conosco.model.command import LinkIdentifiers, LiveFrom, ReplayQuarantined, RetractLink, RetryDelivery, read_command
+from conosco.model.command import (
+    LinkIdentifiers,
+    LiveFrom,
+    ReplayDeliveries,
+    ReplayQuarantined,
+    RetractLink,
+    RetryDelivery,
+    TestDestination,
+    read_command,
+)
+from conosco.model.definition import Destination
 from conosco.model.delivery import Attempt
 from conosco.model.event import Event
 from conosco.model.outcome import Outcome, OutcomeKind, Reason
@@ -28,6 +39,7 @@ from conosco.ports.tables import (
     META,
     OBJECT_PEOPLE,
     OBJECTS,
+    OUTBOX_ENDED,
     PERSONS,
     QUARANTINE,
     TIMERS,
@@ -103,6 +115,8 @@ class MicroBatch:
         self._activity = SourceActivity()
         self._understood: dict[int, list[Event | Rejected]] = {}
         self._seen = 0
+        # When the oldest ended delivery that is still kept ended.
+        self._oldest_end: int | None = None
         self.events = 0
         # (source id, outcome) -> how many events.
         self.outcomes: dict[tuple[str, OutcomeKind], int] = {}
@@ -112,11 +126,17 @@ class MicroBatch:
         self._around.records = {record.position: record for record in records}
         self._prefetch(records)
         self._fetch_timers(records[-1].logged_at)
+        self._oldest_end = next((int(key[0]) for key, _ in self._work.scan(OUTBOX_ENDED, (), None, 1)), None)
         for record in records:
             self._around.at(record.position, record.logged_at)
             self._fire_until(record.logged_at)
             self._around.at(record.position, record.logged_at)
             self._apply(record)
+            self._oldest_end = oldest_end(self._work, self._oldest_end)
+            # A definition may be applied again after a kill; what it lets go of must not depend on that.
+            is_old = self._oldest_end is not None and self._oldest_end + KEPT_US <= record.logged_at
+            if is_old and record.kind != "definition":
+                self._oldest_end = prune(self._work, record.logged_at)
 
     def close(self, sequence: int) -> int:
         """Write all changes into State's open transaction; returns the sequence of the newest feed row."""
@@ -307,8 +327,22 @@ class MicroBatch:
                     self._replay(address)
             case RetryDelivery(delivery_id=delivery_id):
                 around.feed.add("deliveries", retry(work, delivery_id, around.now))
+            case TestDestination(destination=key):
+                tested = self._destination(key)
+                if tested is not None:
+                    rows = make_test(work, tested, around.gate, around.secret, around.position, around.now)
+                    around.feed.add("deliveries", rows)
+            case ReplayDeliveries(destination=key, delivery_ids=delivery_ids):
+                target = self._destination(key)
+                if target is not None:
+                    rows = replay(work, delivery_ids, target, around.gate, around.secret, around.position, around.now)
+                    around.feed.add("deliveries", rows)
             case LiveFrom(position=position):
                 around.feed.add("deliveries", park(work, position, around.now))
+
+    def _destination(self, key: str) -> Destination | None:
+        """The active destination of this key."""
+        return next((made for made in self._around.configuration.destinations if made.key == key), None)
 
     def _settle_resolution(self, resolution: Resolution) -> None:
         """What a manual link changed: people are regrouped, and their memberships follow."""

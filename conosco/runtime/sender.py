@@ -1,112 +1,45 @@
 """The sender: takes due deliveries from the outbox, leases and sends them, and appends what came of them to the log.
 
 It decides nothing: what may be sent to whom stands in the outbox with the gate's permit, and only the worker changes it.
+Each destination has a lane with a breaker, bounds and walks of its own, so that none waits for another.
 """
 
 import asyncio
+import hashlib
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
-import msgspec
-
-from conosco.activate.stage import attempts_draft, read_intent
+from conosco.activate.outbox import URGENT, read_intent
 from conosco.connectors.outbound import Context, Outbound
 from conosco.govern.gate import Gate
+from conosco.model import ids
 from conosco.model.definition import Destination
-from conosco.model.delivery import Attempt, AttemptResult, Intent
-from conosco.model.moment import HOUR, SECOND
+from conosco.model.delivery import Attempt, Parcel, Reply
 from conosco.model.problem import Refused
-from conosco.ports.leases import Leases, Take
-from conosco.ports.log import Log, LogFull
-from conosco.ports.state import Key, State, StateFull
+from conosco.ports.leases import Leases, RunOut, Take
+from conosco.ports.log import Log
+from conosco.ports.state import Key, State
 from conosco.ports.tables import OUTBOX, OUTBOX_DUE, OutboxRow, decode_row
+from conosco.runtime.sender_breaker import Breaker
+from conosco.runtime.sender_lane import BATCH, ONCE, Batch, Connector, Due, Lane, Load, Route
+from conosco.runtime.sender_pace import BackOff, Pace, Patience
+from conosco.runtime.sender_results import Results
+
+# Refusals of one delivery, for now; they say nothing about the destination.
+_OWN_FAULT: Final = frozenset({"http_409", "http_425"})
+URGENT_ROOM: Final = 8
+RUN_OUT_PAGE: Final = 1_000
+FORGOTTEN_S: Final = 60.0
 
 
-class Connector(Protocol):
-    """What the sender needs of a destination's connector; a module is one if it has these names."""
+class _Chosen(NamedTuple):
+    """A load that has a place, and the way it goes."""
 
-    @property
-    def read_settings(self) -> Callable[[dict[str, Any]], Any]:
-        """Check a destination's spec and give its settings; raises Refused."""
-
-    @property
-    def spell_secret(self) -> Callable[[bytes], str]:
-        """Spell fresh random bytes as the secret that a destination of this type is given."""
-
-    @property
-    def deliver(self) -> Callable[[Intent, Any, bytes, Context], Awaitable[tuple[AttemptResult, str]]]:
-        """Make one attempt; what came of it, and a closed word for it."""
-
-
-class BackOff(msgspec.Struct, frozen=True, kw_only=True):
-    """When to try again: after a random part of a wait that doubles from ``base_us`` to ``cap_us``.
-
-    60 attempts take about a day. After ``attempts_max`` a delivery is dead, and is kept until a person tries it again.
-    """
-
-    base_us: int = SECOND
-    cap_us: int = HOUR
-    attempts_max: int = 60
-
-    def wait_us(self, attempt: int, fraction: float) -> int:
-        """The wait after this many attempts (at least 1), for a fraction drawn from 0 to 1."""
-        return int(min(self.cap_us, self.base_us << min(attempt - 1, 40)) * fraction)
-
-
-class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """How much at once and how often: counts of deliveries and rows; seconds, or microseconds where said."""
-
-    in_flight_max: int = 128
-    in_flight_per_destination_max: int = 32
-    queued_per_destination_max: int = 1_000
-    unlogged_max: int = 1_024
-    unapplied_max: int = 50_000
-    page_rows: int = 256
-    # New leases wait behind those that are being given up, so not too many of these at once.
-    released_at_once: int = 32
-    lease_us: int = 30 * SECOND
-    # Rows become visible a little after their due time; so much of the recent past is looked at again and again.
-    overlap_us: int = SECOND // 2
-    busy_poll_s: float = 0.005
-    idle_poll_s: float = 0.02
-    # So long after the last delivery that was found the sender still counts as busy.
-    busy_s: float = 0.25
-    sweep_s: float = 0.05
-    put_off_s: float = 1.0
-    log_retry_s: float = 0.5
-    stop_s: float = 5.0
-    # A destination that has failed so often in a row gets one attempt at a time, so that it holds no other's place.
-    failures_until_narrow: int = 8
-
-
-class _Due(NamedTuple):
-    """A delivery to be attempted, and the number that the attempt will have."""
-
-    intent: Intent
-    attempt: int
-
-
-class _Route(NamedTuple):
-    """How to reach a destination, or, where there is no way, the result and code of every attempt."""
-
-    connector: Connector | None
-    settings: Any
-    secret: bytes
-    result: AttemptResult = "delivered"
-    code: str = ""
-
-
-class _Lane:
-    """The deliveries of one destination: queued and in flight."""
-
-    def __init__(self) -> None:
-        self.queue: deque[_Due] = deque()
-        self.in_flight = 0
-        self.failures = 0
+    lane: Lane
+    load: Load
+    route: Route
 
 
 class Sender:
@@ -125,16 +58,17 @@ class Sender:
         *,
         connectors: Mapping[str, Connector],
         back_off: BackOff | None = None,
+        patience: Patience | None = None,
         pace: Pace | None = None,
         chance: random.Random | None = None,
+        context: Callable[[Outbound, int], Context] = lambda outbound, now: Context(outbound=outbound, now=now),
     ) -> None:
         """``destinations`` gives the current definition by key, ``secrets`` a secret by name, ``clock`` microseconds UTC.
 
-        ``connectors`` are found by a destination's type. ``chance`` draws the random part of the back-off.
+        ``connectors`` are found by a destination's type. ``chance`` draws the random part of the back-off. ``context``
+        makes what connectors are given, from the way out and the time.
         """
-        self._log: Final = log
         self._state: Final = state_reader
-        self._leases: Final = leases
         self._destinations: Final = destinations
         self._secrets: Final = secrets
         self._gate: Final = gate
@@ -142,23 +76,16 @@ class Sender:
         self._clock: Final = clock
         self._connectors: Final = connectors
         self._back_off: Final = back_off or BackOff()
+        self._patience: Final = patience or Patience()
         self._pace: Final = pace or Pace()
         self._chance: Final = chance or random.Random()
-        self._lanes: Final[dict[str, _Lane]] = {}
-        # Queued, in flight, put off or with a result that is not yet in the log.
-        self._held: Final[set[str]] = set()
-        # In the log, not yet seen to be applied by the worker, and still leased: what must not be sent again meanwhile.
-        self._sent: Final[dict[tuple[str, int], None]] = {}
+        self._context: Final = context
+        self.lanes: Final[dict[str, Lane]] = {}
+        self._results: Final = Results(log, state_reader, leases, self._pace)
         self._put_off: Final[deque[tuple[float, str]]] = deque()
-        self._results: Final[deque[Attempt]] = deque()
         self._tasks: Final[set[asyncio.Task[None]]] = set()
-        self._stopping = False
         self._wake: Final = asyncio.Event()
-        self._has_results: Final = asyncio.Event()
-        self._edge: Key = ()
-        self._sweep: Key = ()
-        self._log_thread: Final = ThreadPoolExecutor(1, thread_name_prefix="sender-log")
-        self._lease_thread: Final = ThreadPoolExecutor(1, thread_name_prefix="sender-lease")
+        self._run_out_at = 0
 
     @property
     def in_flight(self) -> int:
@@ -171,24 +98,26 @@ class Sender:
         What is cut off keeps its lease, and is sent again under the same id once that has run out.
         """
         loop = asyncio.get_running_loop()
-        keeper = asyncio.create_task(self._keep_log())
-        others = [asyncio.create_task(self._wake_on(stop)), asyncio.create_task(self._keep_leases())]
-        next_scan = next_sweep = busy_until = 0.0
+        keeper = asyncio.create_task(self._results.keep_log())
+        others = [asyncio.create_task(self._wake_on(stop)), asyncio.create_task(self._results.keep_leases())]
+        next_look = next_recall = busy_until = 0.0
         try:
             while not stop.is_set():
                 now = loop.time()
-                if now >= next_scan:
+                if now >= next_look:
                     self._forget_put_off(now)
-                    self._scan_edge()
-                    if now >= next_sweep:
-                        self._scan_sweep()
-                        next_sweep = loop.time() + self._pace.sweep_s
-                    if self._held:
+                    if now >= next_recall:
+                        await self._recall(now)
+                        next_recall = now + self._pace.recall_s
+                    self._look(now)
+                    if self._results.held:
                         busy_until = now + self._pace.busy_s
-                    next_scan = loop.time() + (self._pace.busy_poll_s if now < busy_until else self._pace.idle_poll_s)
+                    spent = loop.time() - now
+                    poll = self._pace.busy_poll_s if now < busy_until else self._pace.idle_poll_s
+                    next_look = loop.time() + max(poll, spent / self._pace.look_share)
                 self._wake.clear()
                 await self._dispatch()
-                await self._sleep(next_scan - loop.time())
+                await self._sleep(next_look - loop.time())
                 for task in (keeper, *others):
                     if task.done():
                         task.result()
@@ -213,212 +142,301 @@ class Sender:
         else:
             await asyncio.sleep(0)
 
-    def _scan_edge(self) -> None:
-        """Look at what has become due lately, or go on through a backlog page by page."""
-        now = self._clock()
-        rows = self._state.scan(OUTBOX_DUE, self._edge, (now + 1,), self._pace.page_rows)
-        self._edge = _after(rows[-1][0]) if len(rows) == self._pace.page_rows else (now - self._pace.overlap_us,)
-        self._take_in([key[1] for key, _ in rows], now)
+    # Looking for what is due ------------------------------------------------------------------------------------------
 
-    def _scan_sweep(self) -> None:
-        """Walk slowly over everything due, round and round, for rows that the edge has passed or had no room for."""
-        now = self._clock()
-        rows = self._state.scan(OUTBOX_DUE, self._sweep, (now + 1,), self._pace.page_rows)
-        self._sweep = _after(rows[-1][0]) if len(rows) == self._pace.page_rows else ()
-        self._take_in([key[1] for key, _ in rows], now)
+    def _look(self, now_s: float) -> None:
+        """Visit every destination that has something in the index. One that is left alone costs one step, whatever waits."""
+        start: Key = ()
+        while rows := self._state.scan(OUTBOX_DUE, start, None, 1):
+            key, due, _ = rows[0][0]
+            start = (key + "\x00",)
+            lane = self.lanes.get(key)
+            if lane is None:
+                lane = self.lanes[key] = Lane(key, Breaker(self._patience, self._pace))
+            self._look_at(lane, due == URGENT, now_s)
 
-    def _take_in(self, delivery_ids: Sequence[str], now: int) -> None:
+    def _look_at(self, lane: Lane, is_urgent: bool, now_s: float) -> None:
+        now = self._clock()
+        if is_urgent:
+            lane.breaker.probe()
+        if lane.breaker.places(now) == 0:
+            return
+        lane.seen_s = now_s
+        if is_urgent:
+            # What is urgent lies before everything that the walks have passed.
+            self._walk(lane, (lane.key,), now, URGENT_ROOM, ())
+        lane.edge = self._walk(lane, lane.edge, now, self._room(lane), (lane.key, now - self._pace.overlap_us))
+        if now_s >= lane.next_sweep:
+            # Slowly over everything due, round and round, for rows that the edge has passed or that were put off.
+            lane.sweep = self._walk(lane, lane.sweep, now, self._room(lane), (lane.key,))
+            lane.next_sweep = now_s + self._pace.sweep_s
+
+    def _walk(self, lane: Lane, start: Key, now: int, room: int, at_end: Key) -> Key:
+        """Queue what is due from a place in the index on; where to go on, which is ``at_end`` once there is no more."""
+        most = min(room, self._pace.page_rows)
+        if most <= 0:
+            return start
+        keys = [key for key, _ in self._state.scan(OUTBOX_DUE, start, (lane.key, now + 1), most)]
+        self._take_in(lane, [key[2] for key in keys], now)
+        return _after(keys[-1]) if len(keys) == most else at_end
+
+    def _room(self, lane: Lane) -> int:
+        """How many more deliveries this lane may queue."""
+        queued = sum(len(each.queue) for each in self.lanes.values())
+        most = min(
+            self._pace.queued_per_destination_max,
+            max(self._pace.queued_per_destination_least, self._pace.queued_max - queued + len(lane.queue)),
+        )
+        return most - len(lane.queue)
+
+    def _take_in(self, lane: Lane, delivery_ids: Sequence[str], now: int) -> None:
         """Queue the due deliveries that this process does not have in hand and has not sent already."""
-        fresh = [(delivery_id,) for delivery_id in delivery_ids if delivery_id not in self._held]
+        held = self._results.held
+        fresh = [(each,) for each in delivery_ids if each not in held and each not in lane.bound]
         if not fresh:
             return
+        urgent: list[Due] = []
         for (delivery_id,), raw in self._state.get_many(OUTBOX, fresh).items():
             row: OutboxRow = decode_row(OUTBOX, raw)
-            attempt = row.attempts + 1
             # The two reads may see two commits of the worker; the row itself is what counts.
-            if row.state != "pending" or row.due_at > now:
+            if row.state != "pending" or row.due_at > now or self._results.is_sent(delivery_id, row.attempts):
                 continue
-            # This attempt has been made, or the one before is still leased.
-            if (delivery_id, attempt) in self._sent or (delivery_id, row.attempts) in self._sent:
-                continue
-            intent = read_intent(row)
-            lane = self._lanes.get(intent.destination)
-            if lane is None:
-                lane = self._lanes[intent.destination] = _Lane()
-            if len(lane.queue) < self._pace.queued_per_destination_max:
-                lane.queue.append(_Due(intent, attempt))
-                self._held.add(delivery_id)
+            if not lane.queue:
+                lane.waiting_since = now
+            due = Due(read_intent(row), row.attempts + 1, len(row.intent))
+            (urgent if row.due_at == URGENT else lane.queue).append(due)
+            held.add(delivery_id)
+        lane.queue.extendleft(reversed(urgent))
 
     def _forget_put_off(self, now: float) -> None:
         while self._put_off and self._put_off[0][0] <= now:
-            self._held.discard(self._put_off.popleft()[1])
+            self._results.held.discard(self._put_off.popleft()[1])
 
-    async def _keep_leases(self) -> None:
-        """Give up leases whose result the worker has applied: State itself now keeps these attempts from being made again.
+    async def _recall(self, now_s: float) -> None:
+        """Once in a while: forget idle lanes, try destinations that were mended, and see to leases that have run out."""
+        for key, lane in list(self.lanes.items()):
+            if lane.breaker.state == "open":
+                made = self._destinations(key)
+                if (made.version if made is not None else 0) != lane.version:
+                    lane.breaker.probe()
+            elif lane.is_idle and now_s - lane.seen_s > FORGOTTEN_S:
+                del self.lanes[key]
+        now = self._clock()
+        run_out = [lease for lease in await self._results.run_out(now) if lease.delivery_id not in self._results.held]
+        # In turn, so that those about which nothing can be done yet do not hide the others.
+        self._run_out_at = self._run_out_at if self._run_out_at < len(run_out) else 0
+        page = run_out[self._run_out_at : self._run_out_at + RUN_OUT_PAGE]
+        self._run_out_at += RUN_OUT_PAGE
+        if page:
+            await self._see_to(page, now)
 
-        Given up any earlier, another sender could take the delivery before it can see what became of it.
-        """
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(self._pace.sweep_s)
-            applied = self._applied()
-            for at in range(0, len(applied), self._pace.released_at_once):
-                part = applied[at : at + self._pace.released_at_once]
-                await loop.run_in_executor(self._lease_thread, self._release, [delivery_id for delivery_id, _ in part])
-                for key in part:
-                    del self._sent[key]
+    async def _see_to(self, run_out: Sequence[RunOut], now: int) -> None:
+        """Leases left over: batches are formed again as they were, what may not be repeated is set aside, others are freed."""
+        found = self._state.get_many(OUTBOX, [(lease.delivery_id,) for lease in run_out])
+        batches: dict[tuple[str, str], list[Due]] = {}
+        ended: list[str] = []
+        for lease in run_out:
+            raw = found.get((lease.delivery_id,))
+            row: OutboxRow | None = None if raw is None else decode_row(OUTBOX, raw)
+            if row is None or row.state != "pending":
+                ended.append(lease.delivery_id)
+            elif self._results.is_sent(lease.delivery_id, row.attempts):
+                continue
+            elif lease.batch.startswith(ONCE):
+                # It was sent, or was about to be: nobody knows, and this must not happen twice.
+                self._results.held.add(lease.delivery_id)
+                self._results.add([_told(lease.delivery_id, row.attempts + 1, Reply("unknown", "lease_expired"), now, now, 0)])
+            elif lease.batch:
+                intent = read_intent(row)
+                batches.setdefault((intent.destination, lease.batch), []).append(Due(intent, row.attempts + 1))
+        for (key, name), dues in batches.items():
+            lane = self.lanes.setdefault(key, Lane(key, Breaker(self._patience, self._pace)))
+            if name not in lane.batches:
+                members = tuple(due.intent.delivery_id for due in dues)
+                lane.bind(name, Batch(members, dues[0].attempt, now, now))
+        await self._results.release(ended)
 
-    def _applied(self) -> list[tuple[str, int]]:
-        """Of the attempts logged longest ago, those that State knows; the others go to the end of the queue."""
-        oldest = [key for key, _ in zip(self._sent, range(2 * self._pace.page_rows), strict=False)]
-        found = self._state.get_many(OUTBOX, [(delivery_id,) for delivery_id, _ in oldest])
-        applied = []
-        for delivery_id, attempt in oldest:
-            raw = found.get((delivery_id,))
-            if raw is None or decode_row(OUTBOX, raw).attempts >= attempt:
-                applied.append((delivery_id, attempt))
-            else:
-                del self._sent[delivery_id, attempt]
-                self._sent[delivery_id, attempt] = None
-        return applied
+    # Sending ----------------------------------------------------------------------------------------------------------
 
     async def _dispatch(self) -> None:
-        """Start as many queued attempts as there are places for, in turn for each destination, once they are leased."""
-        chosen = self._choose()
+        """Start as many attempts as there are places for, in turn for each destination, once they are leased."""
+        now = self._clock()
+        chosen = self._choose(now)
         if not chosen:
             return
-        loop = asyncio.get_running_loop()
-        dues = [due for _, due in chosen]
-        leased = await loop.run_in_executor(self._lease_thread, self._lease, dues, self._clock())
-        started = [pair for pair, ours in zip(chosen, leased, strict=True) if ours]
+        leased: dict[str, bool] = {}
+        fresh = [each for each in chosen if not each.load.until]
+        takes = [_take(due, each.load.batch) for each in fresh for due in each.load.dues]
+        results = await self._results.lease(takes, now + self._pace.lease_us, now) if takes else []
+        leased.update(zip([take.delivery_id for take in takes], results, strict=True))
+        for each in chosen:
+            if each.load.until:
+                # Our own lease of a batch that was tried before: taken again as of its end.
+                takes = [_take(due, each.load.batch) for due in each.load.dues]
+                ours = await self._results.lease(takes, now + self._pace.lease_us, max(now, each.load.until))
+                leased.update(zip([take.delivery_id for take in takes], ours, strict=True))
         # Only now is it certain that nobody else has it in hand, so only now does State tell whether it is still due.
-        found = self._state.get_many(OUTBOX, [(due.intent.delivery_id,) for _, due in started])
-        routes: dict[str, _Route] = {}
+        found = self._state.get_many(OUTBOX, [(delivery_id,) for delivery_id, ours in leased.items() if ours])
         stale: list[str] = []
-        for (lane, due), ours in zip(chosen, leased, strict=True):
-            delivery_id = due.intent.delivery_id
-            if not ours or not _still_due(found.get((delivery_id,)), due):
-                lane.in_flight -= 1
-                self._put_off.append((loop.time() + self._pace.put_off_s, delivery_id))
-                stale.extend([delivery_id] if ours else [])
+        for each in chosen:
+            ready = self._keep_ready(each, leased, found, stale)
+            if not ready:
+                each.lane.in_flight -= 1
+                each.lane.unbind(each.load.batch)
                 continue
-            key = due.intent.destination
-            if key not in routes:
-                routes[key] = self._route(key)
-            task = asyncio.create_task(self._attempt(lane, due, routes[key]))
+            task = asyncio.create_task(self._attempt(each.lane, each.load._replace(dues=ready), each.route))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        if stale:
-            await loop.run_in_executor(self._lease_thread, self._release, stale)
+        await self._results.release(stale)
 
-    def _choose(self) -> list[tuple[_Lane, _Due]]:
+    def _keep_ready(self, chosen: _Chosen, leased: Mapping[str, bool], found: Mapping[Key, bytes], stale: list[str]) -> list[Due]:
+        """Of a load, what is leased and still due; the rest is put off, and its leases are noted as stale."""
+        ready: list[Due] = []
+        put_off_until = asyncio.get_running_loop().time() + self._pace.put_off_s
+        for due in chosen.load.dues:
+            delivery_id = due.intent.delivery_id
+            if leased[delivery_id] and _still_due(found.get((delivery_id,)), due):
+                ready.append(due)
+                continue
+            self._put_off.append((put_off_until, delivery_id))
+            if leased[delivery_id]:
+                stale.append(delivery_id)
+        return ready
+
+    def _choose(self, now: int) -> list[_Chosen]:
+        """Fill the free places, one load a destination in each turn."""
         room = self._pace.in_flight_max - len(self._tasks)
-        if len(self._results) > self._pace.unlogged_max or len(self._sent) > self._pace.unapplied_max:
+        if self._results.is_choked:
             return []
-        chosen: list[tuple[_Lane, _Due]] = []
-        lanes = [lane for lane in self._lanes.values() if lane.queue]
+        chosen: list[_Chosen] = []
+        routes: dict[str, Route] = {}
+        lanes = [lane for lane in self.lanes.values() if lane.queue or lane.batches]
         while lanes and len(chosen) < room:
             waiting = []
             for lane in lanes:
-                narrow = lane.failures >= self._pace.failures_until_narrow
-                if lane.in_flight < (1 if narrow else self._pace.in_flight_per_destination_max) and len(chosen) < room:
+                if len(chosen) >= room or lane.in_flight >= lane.breaker.places(now):
+                    continue
+                route = routes.get(lane.key)
+                if route is None:
+                    route = routes[lane.key] = self._route(lane.key)
+                load = self._next_load(lane, route, now)
+                if load is not None:
+                    lane.version = route.version
                     lane.in_flight += 1
-                    chosen.append((lane, lane.queue.popleft()))
-                    if lane.queue:
-                        waiting.append(lane)
+                    chosen.append(_Chosen(lane, load, route))
+                    waiting.append(lane)
             lanes = waiting
         return chosen
 
-    def _lease(self, dues: Sequence[_Due], now: int) -> list[bool]:
-        """Runs in the lease thread. What cannot be leased for want of disk is simply not leased."""
-        takes = [
-            Take(
-                due.intent.delivery_id,
-                [(each["namespace"], each["value"]) for each in due.intent.payload["identifiers"]],
-                due.intent.permit.purpose if due.intent.permit else None,
-            )
-            for due in dues
-        ]
-        try:
-            return self._leases.lease(takes, now + self._pace.lease_us, now)
-        except StateFull:
-            return [False] * len(takes)
+    def _next_load(self, lane: Lane, route: Route, now: int) -> Load | None:
+        """A batch that was tried before and is due again, else a new batch or the next delivery."""
+        for name, batch in list(lane.batches.items()):
+            if batch.due_at <= now and not self._results.held.intersection(batch.delivery_ids):
+                load = self._load_again(lane, name, batch, now)
+                if load is not None:
+                    return load
+        if not lane.queue:
+            return None
+        if route.limits is None:
+            due = lane.queue.popleft()
+            is_once = route.connector is not None and not route.connector.is_idempotent
+            return Load([due], f"{ONCE}_{self._chance.getrandbits(64):016x}" if is_once else "")
+        dues = lane.fresh(route.limits, now)
+        if not dues:
+            return None
+        digest = hashlib.blake2b("\n".join(due.intent.delivery_id for due in dues).encode(), digest_size=16).digest()
+        return Load(dues, ids.encode(BATCH, digest))
 
-    def _release(self, delivery_ids: Sequence[str]) -> None:
-        """Runs in the lease thread. What cannot be released runs out by itself."""
-        with suppress(StateFull):
-            self._leases.release(delivery_ids)
+    def _load_again(self, lane: Lane, name: str, batch: Batch, now: int) -> Load | None:
+        """The batch as it was, without what has ended meanwhile; None while the worker has not applied its last attempt."""
+        found = self._state.get_many(OUTBOX, [(delivery_id,) for delivery_id in batch.delivery_ids])
+        dues: list[Due] = []
+        for delivery_id in batch.delivery_ids:
+            raw = found.get((delivery_id,))
+            row: OutboxRow | None = None if raw is None else decode_row(OUTBOX, raw)
+            if row is None or row.state != "pending":
+                continue
+            if row.attempts + 1 < batch.attempt or row.due_at > now:
+                return None
+            dues.append(Due(read_intent(row), row.attempts + 1))
+        if not dues:
+            lane.unbind(name)
+            return None
+        self._results.held.update(batch.delivery_ids)
+        return Load(dues, name, max(batch.until, 1))
 
-    def _route(self, key: str) -> _Route:
+    def _route(self, key: str) -> Route:
         """Find the way to a destination as it is defined now, so that a mended URL serves what was decided before."""
         destination = self._destinations(key)
         if destination is None or destination.state != "active":
-            return _Route(None, None, b"", "dead", "destination_gone")
+            version = 0 if destination is None else destination.version
+            return Route(None, None, b"", version, "dead", "destination_gone")
         connector = self._connectors.get(destination.type)
         if connector is None:
-            return _Route(None, None, b"", "retry", "connector_missing")
+            return Route(None, None, b"", destination.version, "retry", "connector_missing")
         secret = self._secrets(destination.secret_name) if destination.secret_name else b""
         if secret is None:
-            return _Route(None, None, b"", "retry", "secret_missing")
+            return Route(None, None, b"", destination.version, "retry", "secret_missing")
         try:
-            return _Route(connector, connector.read_settings(destination.spec), secret)
+            settings = connector.read_settings(destination.spec)
         except Refused:
-            return _Route(None, None, b"", "retry", "settings_invalid")
+            return Route(None, None, b"", destination.version, "retry", "settings_invalid")
+        limits = connector.batch_limits(settings)
+        return Route(connector, settings, secret, destination.version, limits=limits)
 
-    async def _attempt(self, lane: _Lane, due: _Due, route: _Route) -> None:
-        """Make one attempt and keep its result for the log."""
+    async def _attempt(self, lane: Lane, load: Load, route: Route) -> None:
+        """Make one attempt and keep its results for the log."""
         started_at = self._clock()
-        result, code = route.result, route.code
-        permit = due.intent.permit
-        if permit is None or permit.delivery_id != due.intent.delivery_id or not self._gate.check(permit):
-            result, code = "dead", "permit_invalid"
-        elif route.connector is not None:
-            context = Context(outbound=self._outbound, now=started_at)
+        permitted = [due for due in load.dues if self._is_permitted(due)]
+        forged = [due for due in load.dues if due not in permitted]
+        if forged:
+            told = [
+                _told(due.intent.delivery_id, due.attempt, Reply("dead", "permit_invalid"), started_at, started_at, 0)
+                for due in forged
+            ]
+            self._results.add(told)
+        reply = Reply(route.result, route.code)
+        if route.connector is not None and permitted:
+            parcel = Parcel(id=load.id, intents=tuple(due.intent for due in permitted))
+            context = self._context(self._outbound, started_at)
             try:
-                result, code = await route.connector.deliver(due.intent, route.settings, route.secret, context)
+                reply = await route.connector.deliver(parcel, route.settings, route.secret, context)
             except Exception:  # noqa: BLE001  # A connector's mistake must not stop the deliveries of others.
-                result, code = "retry", "connector_failed"
-        ended_at = self._clock()
+                reply = Reply("retry" if route.connector.is_idempotent else "unknown", "connector_failed")
         lane.in_flight -= 1
-        lane.failures = lane.failures + 1 if result == "retry" else 0
-        due_at = 0
-        if result == "retry" and due.attempt >= self._back_off.attempts_max:
-            result = "dead"
-        elif result == "retry":
-            due_at = ended_at + self._back_off.wait_us(due.attempt, self._chance.random())
-        self._results.append(
-            Attempt(
-                delivery_id=due.intent.delivery_id,
-                attempt=due.attempt,
-                result=result,
-                code=code,
-                at=ended_at,
-                latency_us=max(0, ended_at - started_at),
-                due_at=due_at,
-            )
-        )
-        self._has_results.set()
+        if permitted:
+            self._settle(lane, load, permitted, reply, started_at)
         # Places are filled several at a time, so that leases are taken several at a time.
-        if lane.queue and lane.in_flight <= self._pace.in_flight_per_destination_max // 2:
+        if lane.queue and lane.in_flight <= lane.breaker.window // 2:
             self._wake.set()
 
-    async def _keep_log(self) -> None:
-        """Append results to the log, all that have gathered in one go; a log that is full is tried again and again."""
-        loop = asyncio.get_running_loop()
-        while self._results or not self._stopping:
-            await self._has_results.wait()
-            self._has_results.clear()
-            while self._results:
-                batch = [result for result, _ in zip(self._results, range(256), strict=False)]
-                try:
-                    await loop.run_in_executor(self._log_thread, self._log.append, [attempts_draft(batch)])
-                except LogFull:
-                    await asyncio.sleep(self._pace.log_retry_s)
-                    continue
-                for _ in batch:
-                    self._results.popleft()
-                self._sent.update(((attempt.delivery_id, attempt.attempt), None) for attempt in batch)
-                self._held.difference_update(attempt.delivery_id for attempt in batch)
+    def _is_permitted(self, due: Due) -> bool:
+        permit = due.intent.permit
+        return permit is not None and permit.delivery_id == due.intent.delivery_id and self._gate.check(permit)
+
+    def _settle(self, lane: Lane, load: Load, dues: Sequence[Due], reply: Reply, started_at: int) -> None:
+        """What an attempt means for the destination, for the batch, and for each delivery in it."""
+        ended_at = self._clock()
+        if reply.result != "retry" or reply.code in _OWN_FAULT:
+            lane.breaker.succeeded()
+        else:
+            lane.breaker.failed(ended_at, self._chance.random(), reply.wait_us)
+        due_at = 0
+        if reply.result == "retry":
+            attempt = max(due.attempt for due in dues)
+            # A delivery dies of its own failures only: while the destination itself fails, all of them wait.
+            if attempt >= self._back_off.attempts_max and lane.breaker.state == "closed":
+                reply = reply._replace(result="dead")
+            else:
+                due_at = ended_at + max(self._back_off.wait_us(attempt, self._chance.random()), reply.wait_us)
+        stays = reply.result == "retry" and load.batch.startswith(BATCH)
+        if stays:
+            members = tuple(due.intent.delivery_id for due in dues)
+            lane.bind(load.batch, Batch(members, dues[0].attempt + 1, due_at, started_at + self._pace.lease_us))
+        else:
+            lane.unbind(load.batch)
+        told = [_told(due.intent.delivery_id, due.attempt, reply, started_at, ended_at, due_at) for due in dues]
+        self._results.add(told, is_released=not stays)
 
     async def _finish(self, keeper: "asyncio.Task[None]") -> None:
         """Let attempts in flight end and their results reach the log, within the time allowed."""
@@ -428,16 +446,27 @@ class Sender:
             _, cut_off = await asyncio.wait(self._tasks, timeout=self._pace.stop_s)
             for task in cut_off:
                 task.cancel()
-        self._stopping = True
-        self._has_results.set()
-        await asyncio.wait([keeper], timeout=max(0.1, deadline - loop.time()))
-        keeper.cancel()
-        await asyncio.gather(keeper, *self._tasks, return_exceptions=True)
-        self._log_thread.shutdown(wait=True, cancel_futures=True)
-        self._lease_thread.shutdown(wait=True, cancel_futures=True)
+        await self._results.finish(keeper, max(0.1, deadline - loop.time()), self._tasks)
 
 
-def _still_due(raw: bytes | None, due: _Due) -> bool:
+def _take(due: Due, batch: str) -> Take:
+    intent = due.intent
+    return Take(intent.delivery_id, intent.identifiers, intent.permit.purpose if intent.permit else None, batch)
+
+
+def _told(delivery_id: str, attempt: int, reply: Reply, started_at: int, ended_at: int, due_at: int) -> Attempt:
+    return Attempt(
+        delivery_id=delivery_id,
+        attempt=attempt,
+        result=reply.result,
+        code=reply.code,
+        at=ended_at,
+        latency_us=max(0, ended_at - started_at),
+        due_at=due_at,
+    )
+
+
+def _still_due(raw: bytes | None, due: Due) -> bool:
     """True if State still asks for exactly this attempt."""
     if raw is None:
         return False
@@ -447,4 +476,7 @@ def _still_due(raw: bytes | None, due: _Due) -> bool:
 
 def _after(key: Key) -> Key:
     """The smallest key of the index of due deliveries that is greater than this one."""
-    return (key[0], key[1] + "\x00")
+    return (key[0], key[1], key[2] + "\x00")
+
+
+__all__ = ["BackOff", "Connector", "Pace", "Patience", "Sender"]

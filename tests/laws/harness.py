@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from conosco.activate.stage import read_intent
+from conosco.activate.outbox import read_intent
 from conosco.engines.memory.log import MemoryLog
 from conosco.engines.memory.state import MemoryState
 from conosco.govern.gate import Gate

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conosco.activate.stage import attempts_draft
+from conosco.activate.outbox import attempts_draft
 from conosco.engines.memory.state import MemoryState
 from conosco.engines.sqlite.log import SqliteLog
 from conosco.engines.sqlite.state import SqliteState
@@ -84,7 +84,7 @@ def deliver(installation: Installation, random: Random) -> None:
     """What the sender and people add to the log: results of attempts, orders to try again, and a takeover now and then."""
     attempts: list[Attempt] = []
     rows = installation.outbox()
-    for (_, delivery_id), _ in list(installation.rows(OUTBOX_DUE))[: random.randrange(6)]:
+    for (_, _, delivery_id), _ in list(installation.rows(OUTBOX_DUE))[: random.randrange(6)]:
         result: AttemptResult = random.choice(("delivered", "retry", "dead", "unknown"))
         number = rows[delivery_id][0].attempts + 1
         due_at = installation.now + random.randrange(MINUTE) if result == "retry" else 0

@@ -37,7 +37,7 @@ def check(seed: int) -> None:
 def check_due(installation: Installation, gate: Gate) -> None:
     """All that is due was permitted, and all that was permitted and waits is due."""
     outbox = installation.outbox()
-    due = {key[1] for key, _ in installation.rows(OUTBOX_DUE)}
+    due = {key[2] for key, _ in installation.rows(OUTBOX_DUE)}
     assert due == {delivery_id for delivery_id, (row, _) in outbox.items() if row.state == "pending"}
     for delivery_id, (row, intent) in outbox.items():
         if row.state == "denied":

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from conosco.activate.stage import attempts_draft
+from conosco.activate.outbox import attempts_draft
 from conosco.engines.memory.state import MemoryState
 from conosco.govern.gate import Gate
 from conosco.model.command import LiveFrom, RetryDelivery
@@ -209,7 +209,7 @@ def check_results(seed: int) -> None:
         known += attempts
         installation.settle()
         assert installation.outbox() == before
-        due = {key[1] for key, _ in installation.rows(OUTBOX_DUE)}
+        due = {key[2] for key, _ in installation.rows(OUTBOX_DUE)}
         assert due.isdisjoint(delivered)
         assert {key[0] for key, _ in installation.rows(OUTBOX)} == ids
         assert {row.state for delivery_id, (row, _) in installation.outbox().items() if delivery_id in delivered} <= {"delivered"}

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Sequence
 
-from conosco.ports.leases import Take
+from conosco.ports.leases import RunOut, Take
 
 
 class MemoryLeases:
@@ -11,7 +11,8 @@ class MemoryLeases:
 
     def __init__(self) -> None:
         self._using = threading.Lock()
-        self._until: dict[str, int] = {}
+        # Delivery id -> (until, batch).
+        self._leases: dict[str, tuple[int, str]] = {}
         # (namespace, value, purpose) -> position; the purpose None is every purpose.
         self._stops: dict[tuple[str, str, str | None], int] = {}
 
@@ -21,21 +22,25 @@ class MemoryLeases:
             return [self._take(take, until, now) for take in takes]
 
     def _take(self, take: Take, until: int, now: int) -> bool:
-        if self._until.get(take.delivery_id, now) > now or self._stopped(take.identifiers, take.purpose):
+        held = self._leases.get(take.delivery_id)
+        if held is not None and (held[0] > now or held[1] != take.batch):
             return False
-        self._until[take.delivery_id] = until
+        if self._stopped(take.identifiers, take.purpose):
+            return False
+        self._leases[take.delivery_id] = (until, take.batch)
         return True
 
     def release(self, delivery_ids: Iterable[str]) -> None:
         """Give leases up."""
         with self._using:
             for delivery_id in delivery_ids:
-                self._until.pop(delivery_id, None)
+                self._leases.pop(delivery_id, None)
 
-    def expired(self, now: int) -> list[str]:
-        """Deliveries whose lease has run out, longest ago first."""
+    def expired(self, now: int) -> list[RunOut]:
+        """Leases that have run out, longest ago first."""
         with self._using:
-            return [delivery_id for until, delivery_id in sorted((u, d) for d, u in self._until.items()) if until <= now]
+            found = sorted((until, delivery_id, batch) for delivery_id, (until, batch) in self._leases.items() if until <= now)
+            return [RunOut(delivery_id, batch) for _, delivery_id, batch in found]
 
     def stop(self, identifiers: Sequence[tuple[str, str]], purpose: str | None, position: int) -> None:
         """Deny identifiers for a purpose, or for every purpose."""

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from conosco.engines.sqlite.connection import UNWRITABLE, UnfitFile, connect, fetch, migrate, roll_back, sync_folder
-from conosco.ports.leases import Take
+from conosco.ports.leases import RunOut, Take
 from conosco.ports.state import StateFull
 
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS leases (delivery_id TEXT PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS leases (
+    delivery_id TEXT PRIMARY KEY, until INTEGER NOT NULL, batch TEXT NOT NULL DEFAULT ''
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stops (
     identifier BLOB NOT NULL, purpose TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (identifier, purpose)
 ) STRICT, WITHOUT ROWID;
@@ -37,6 +39,7 @@ class SqliteLeases:
         self._using = threading.Lock()
         self._connection = connect(path)
         migrate(self._connection, _SCHEMA, ("leases", "stops", "secret"))
+        self._add_batch()
         sync_folder(path.parent)
         proof = hashlib.blake2b(b"proof", digest_size=16, key=self._secret).digest()
         self._connection.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (proof,))
@@ -47,11 +50,13 @@ class SqliteLeases:
     def lease(self, takes: Sequence[Take], until: int, now: int) -> list[bool]:
         """Take deliveries, unless they are leased or stopped: both asked inside the one write."""
         statement = (
-            "INSERT INTO leases VALUES (?, ?) ON CONFLICT DO UPDATE SET until = excluded.until WHERE until <= ? RETURNING 1"
+            "INSERT INTO leases VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET until = excluded.until "
+            "WHERE until <= ? AND batch = excluded.batch RETURNING 1"
         )
         with self._write() as write:
             return [
-                not self._stopped(take.identifiers, take.purpose) and bool(write(statement, (take.delivery_id, until, now)))
+                not self._stopped(take.identifiers, take.purpose)
+                and bool(write(statement, (take.delivery_id, until, take.batch, now)))
                 for take in takes
             ]
 
@@ -61,11 +66,11 @@ class SqliteLeases:
             for delivery_id in delivery_ids:
                 write("DELETE FROM leases WHERE delivery_id = ?", (delivery_id,))
 
-    def expired(self, now: int) -> list[str]:
-        """Deliveries whose lease has run out, longest ago first."""
+    def expired(self, now: int) -> list[RunOut]:
+        """Leases that have run out, longest ago first."""
         with self._using:
-            statement = "SELECT delivery_id FROM leases WHERE until <= ? ORDER BY until, delivery_id"
-            return [row[0] for row in fetch(self._connection, statement, (now,))]
+            statement = "SELECT delivery_id, batch FROM leases WHERE until <= ? ORDER BY until, delivery_id"
+            return [RunOut(*row) for row in fetch(self._connection, statement, (now,))]
 
     def stop(self, identifiers: Sequence[tuple[str, str]], purpose: str | None, position: int) -> None:
         """Deny identifiers for a purpose, or for every purpose."""
@@ -85,6 +90,13 @@ class SqliteLeases:
         """Release the file."""
         with self._using:
             self._connection.close()
+
+    def _add_batch(self) -> None:
+        """Files made before there were batches lack the column."""
+        names = {name for _, name, *_ in fetch(self._connection, "PRAGMA table_info(leases)")}
+        if "batch" not in names:
+            with self._write() as write:
+                write("ALTER TABLE leases ADD COLUMN batch TEXT NOT NULL DEFAULT ''", ())
 
     def _stopped(self, identifiers: Sequence[tuple[str, str]], purpose: str | None) -> bool:
         statement = "SELECT 1 FROM stops WHERE identifier = ? AND purpose IN (?, ?)"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from conosco.activate.stage import read_intent
+from conosco.activate.outbox import read_intent
 from conosco.model.answer import Commanded, DeliveryAnswer, KeptEvent, Page, ReplayChoice
 from conosco.model.command import ReplayQuarantined, RetryDelivery
 from conosco.model.moment import spell_moment
@@ -109,8 +109,8 @@ def _delivery(row: OutboxRow) -> DeliveryAnswer:
         delivery_id=intent.delivery_id,
         destination=intent.destination,
         type=intent.type,
-        segment=intent.payload["segment"],
-        profile_id=intent.payload["profile_id"],
+        segment=intent.segment,
+        profile_id=intent.profile_id,
         state=row.state,  # type: ignore[arg-type]  # State keeps only delivery states here
         attempts=row.attempts,
         code=row.code,

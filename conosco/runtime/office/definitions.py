@@ -24,12 +24,13 @@ from conosco.model.problem import Problem, Refused, refuse
 from conosco.model.record import Draft
 from conosco.ports.tables import DEFINITIONS
 from conosco.rules.catalogue import Catalogue
+from conosco.rules.interest import purpose_problems
 from conosco.rules.parse import parse_attribute, parse_where
 from conosco.runtime.bootstrap import hash_of, random_id
 from conosco.runtime.configuration import Configuration
 from conosco.runtime.office.hooks import problems_of_webhook
 from conosco.runtime.office.reading import APPLIED_WITHIN_MS, Reading, cursor_of, read_cursor
-from conosco.runtime.sender import Connector
+from conosco.runtime.sender_lane import Connector
 
 PREFIXES: Final = {
     "purpose": "prp",
@@ -148,7 +149,7 @@ class DefinitionsDesk:
             connector.read_settings(made.spec)
         except Refused as refused:
             return refused.problems
-        return ()
+        return purpose_problems(made)
 
 
 def _problems_of_segment(configuration: Configuration, made: Segment) -> list[Problem]:

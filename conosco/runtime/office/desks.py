@@ -19,7 +19,7 @@ from conosco.runtime.office.reading import Reading
 from conosco.runtime.office.segments import SegmentsDesk
 from conosco.runtime.office.things import ThingsDesk
 from conosco.runtime.reserve import reserve_check
-from conosco.runtime.sender import Connector
+from conosco.runtime.sender_lane import Connector
 from conosco.runtime.settings import Settings
 
 PROBE_BYTES: Final = 65_536

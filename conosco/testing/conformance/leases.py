@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from conosco.ports.leases import Leases, Take
+from conosco.ports.leases import Leases, RunOut, Take
 from conosco.testing.conformance.threads import all_at_once
 
 NOW = 1_790_000_000_000_000
@@ -18,10 +18,10 @@ class LeasesSuite:
         assert door.lease([Take("dlv_1")], NOW + 99, NOW) == [False]
         assert door.lease([Take("dlv_2")], NOW + 5, NOW) == [True]
         assert door.expired(NOW + 4) == []
-        assert door.expired(NOW + 10) == ["dlv_2", "dlv_1"]
+        assert door.expired(NOW + 10) == [RunOut("dlv_2"), RunOut("dlv_1")]
         assert door.lease([Take("dlv_1")], NOW + 99, NOW + 9) == [False]
         assert door.lease([Take("dlv_1")], NOW + 99, NOW + 10) == [True]
-        assert door.expired(NOW + 10) == ["dlv_2"]
+        assert door.expired(NOW + 10) == [RunOut("dlv_2")]
 
     def test_many_are_taken_in_one_write_each_for_itself(self, door: Leases) -> None:
         door.stop([MAIL], "marketing", 7)

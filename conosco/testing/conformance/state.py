@@ -19,7 +19,7 @@ ORDERED: dict[str, tuple[Table, list[Key]]] = {
     "int, int": (CELLS, [(1, 9), (2, -1), (2, 3), (2, 10), (10, 0), (10, 1)]),
     "text, text": (IDENTIFIERS, [("e", "x"), ("email", ""), ("email", "a"), ("email", "b"), ("user_id", "a")]),
     "text, int, int": (MEMBERSHIPS, [("p", 1, 2), ("p", 1, 10), ("p", 2, 0), ("q", 0, 0), ("q", 0, 1)]),
-    "int, text": (OUTBOX_DUE, [(1, "z"), (2, ""), (2, "a"), (2, "b"), (3, "a")]),
+    "text, int, text": (OUTBOX_DUE, [("c", 1, "z"), ("c", 2, ""), ("c", 2, "a"), ("c", 2, "b"), ("c", 3, "a"), ("d", -1, "a")]),
 }
 
 

@@ -1,6 +1,7 @@
 """Broken variants of what becomes a delivery, and when, for law 9."""
 
-from conosco.activate.stage import _delivery_id, activate, park, settle
+from conosco.activate.outbox import park, settle
+from conosco.activate.stage import _delivery_id, activate
 from conosco.runtime.flow import evaluate_segments, recognise
 from conosco.segment.stage import carry_over
 from tests.laws.mutants.planting import Mutant
@@ -18,5 +19,5 @@ MUTANTS = (
     Mutant("ids depend on when they are made", _delivery_id, "change.position)", "change.position, id(change))"),
     Mutant("what was delivered may be moved", settle, 'row.state in ("delivered", "denied")', 'row.state == "denied"'),
     Mutant("news that is not new counts", settle, "attempt.attempt <= row.attempts or", ""),
-    Mutant("a takeover sends again", park, "if read_intent(row).position <= position:", "if False:"),
+    Mutant("a takeover sends again", park, "if intent.position <= position:", "if False:"),
 )

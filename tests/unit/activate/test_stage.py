@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conosco.activate.stage import DeliveryVersion, activate, attempts_draft, park, read_intent, retry, settle
+from conosco.activate.outbox import DeliveryVersion, attempts_draft, park, read_intent, retry, settle
+from conosco.activate.stage import activate
 from conosco.engines.memory.state import MemoryState
 from conosco.govern.gate import Gate
 from conosco.model import ids
@@ -82,7 +83,7 @@ def rows(state: MemoryState) -> list[tuple[Any, bytes]]:
 
 
 def due(state: MemoryState) -> list[tuple[int, str]]:
-    return [(key[0], key[1]) for key, _ in state.scan(OUTBOX_DUE)]
+    return [(key[1], key[2]) for key, _ in state.scan(OUTBOX_DUE)]
 
 
 def an_attempt(delivery_id: str, number: int, result: AttemptResult, due_at: int = 0) -> Attempt:

@@ -13,7 +13,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from conosco.connectors.destinations import webhook
 from conosco.connectors.outbound import Context, Outbound
 from conosco.govern.gate import Gate
-from conosco.model.delivery import AttemptResult, Intent
+from conosco.model.delivery import AttemptResult, Intent, Parcel
 from conosco.model.problem import Refused
 from tests.unit.connectors.receiver import Answering, Received, receiving, saying, status
 
@@ -43,6 +43,10 @@ def an_intent() -> Intent:
     )
 
 
+def a_parcel() -> Parcel:
+    return Parcel(id="dlv_1", intents=(an_intent(),))
+
+
 async def deliveries(answering: Answering | None, times: int = 1, secret: str = SECRET) -> tuple[list[Any], list[Received]]:
     # The verifying library compares with the time of day, so the tests cannot choose their own.
     now = time.time_ns() // 1_000
@@ -50,14 +54,14 @@ async def deliveries(answering: Answering | None, times: int = 1, secret: str = 
         outbound = Outbound(allow_private_networks=[ipaddress.ip_network("127.0.0.0/8")])
         settings = webhook.read_settings({"url": receiver.url, "allow_private": True})
         context = Context(outbound=outbound, now=now)
-        results = [await webhook.deliver(an_intent(), settings, secret.encode(), context) for _ in range(times)]
+        results = [await webhook.deliver(a_parcel(), settings, secret.encode(), context) for _ in range(times)]
         await outbound.close()
         return results, receiver.requests
 
 
 def test_the_receiver_can_verify_what_it_gets_with_the_standard_library_for_it() -> None:
     results, (request,) = asyncio.run(deliveries(None))
-    assert results == [("delivered", "http_200")]
+    assert results == [("delivered", "http_200", 0)]
     assert request.path == "/hook"
     assert request.headers["webhook-id"] == "dlv_1"
     assert request.headers["content-type"] == "application/json"
@@ -72,12 +76,12 @@ def test_the_receiver_can_verify_what_it_gets_with_the_standard_library_for_it()
 
 def test_every_attempt_sends_the_same_id_and_the_same_bytes() -> None:
     results, requests = asyncio.run(deliveries(status(500), times=3))
-    assert results == [("retry", "http_500")] * 3
+    assert results == [("retry", "http_500", 0)] * 3
     assert len({request.body for request in requests}) == 1
     assert {request.headers["webhook-id"] for request in requests} == {"dlv_1"}
     # An intent that was kept and read back gives the same bytes as the fresh one.
     kept = msgspec.msgpack.decode(msgspec.msgpack.encode(an_intent()), type=Intent)
-    assert webhook.to_payload(kept) == requests[0].body
+    assert webhook.to_payload(Parcel(id=kept.delivery_id, intents=(kept,))) == requests[0].body
 
 
 @pytest.mark.parametrize(
@@ -88,11 +92,11 @@ def test_every_attempt_sends_the_same_id_and_the_same_bytes() -> None:
         (204, "delivered"),
         (301, "retry"),
         (400, "dead"),
-        (401, "dead"),
-        (404, "dead"),
+        (401, "retry"),
+        (404, "retry"),
         (408, "retry"),
         (409, "retry"),
-        (410, "dead"),
+        (410, "retry"),
         (422, "dead"),
         (425, "retry"),
         (429, "retry"),
@@ -101,12 +105,12 @@ def test_every_attempt_sends_the_same_id_and_the_same_bytes() -> None:
     ],
 )
 def test_each_status_has_its_result(code: int, result: AttemptResult) -> None:
-    assert asyncio.run(deliveries(status(code)))[0] == [(result, f"http_{code}")]
+    assert asyncio.run(deliveries(status(code)))[0] == [(result, f"http_{code}", 0)]
 
 
 def test_a_success_with_an_endless_answer_is_a_success() -> None:
     said = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 200_000
-    assert asyncio.run(deliveries(saying(said)))[0] == [("delivered", "http_200")]
+    assert asyncio.run(deliveries(saying(said)))[0] == [("delivered", "http_200", 0)]
 
 
 def test_failures_before_any_status_have_their_results() -> None:
@@ -116,11 +120,11 @@ def test_failures_before_any_status_have_their_results() -> None:
         outbound = Outbound(allow_private_networks=[ipaddress.ip_network("127.0.0.0/8")])
         context = Context(outbound=outbound, now=1)
         for spec, expected in (
-            ({"url": closed, "allow_private": True}, ("retry", "connect_failed")),
-            ({"url": closed}, ("dead", "refused_address")),
+            ({"url": closed, "allow_private": True}, ("retry", "connect_failed", 0)),
+            ({"url": closed}, ("dead", "refused_address", 0)),
         ):
             settings = webhook.read_settings(spec)
-            assert await webhook.deliver(an_intent(), settings, SECRET.encode(), context) == expected
+            assert await webhook.deliver(a_parcel(), settings, SECRET.encode(), context) == expected
         await outbound.close()
 
     asyncio.run(scene())
@@ -128,7 +132,7 @@ def test_failures_before_any_status_have_their_results() -> None:
 
 def test_a_secret_that_cannot_be_read_sends_nothing() -> None:
     results, requests = asyncio.run(deliveries(None, secret="whsec_not base64!"))
-    assert (results, requests) == ([("retry", "secret_unreadable")], [])
+    assert (results, requests) == ([("retry", "secret_unreadable", 0)], [])
 
 
 def test_settings_have_their_defaults() -> None:

@@ -10,7 +10,7 @@ from conosco.engines.sqlite.connection import UnfitFile
 from conosco.engines.sqlite.control import SqliteControl
 from conosco.engines.sqlite.keys import FileKeys
 from conosco.engines.sqlite.leases import SqliteLeases
-from conosco.ports.leases import Take
+from conosco.ports.leases import RunOut, Take
 from tests.unit.engines.raw_files import occurrences
 
 MAIL = ("email", "ada.canary@example.com")
@@ -26,7 +26,7 @@ def test_leases_and_stops_are_shared_and_kept(tmp_path: Path) -> None:
     first.close()
     second.close()
     again = SqliteLeases(path, secret=b"s")
-    assert again.expired(10) == ["dlv_1"]
+    assert again.expired(10) == [RunOut("dlv_1")]
     assert again.lease([Take("dlv_2", [MAIL], "marketing")], 10, 5) == [False]
     again.close()
 

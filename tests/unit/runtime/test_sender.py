@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
-from conosco.activate.stage import activate, read_intent, retry, settle
+from conosco.activate.outbox import read_intent, retry, settle
+from conosco.activate.stage import activate
 from conosco.connectors.destinations import webhook
 from conosco.connectors.outbound import Limits, Outbound
 from conosco.engines.memory.leases import MemoryLeases
