@@ -63,7 +63,8 @@ class Results:
             await self._news.wait()
             self._news.clear()
             while self._waiting:
-                units, count = [], 0
+                units: list[tuple[Sequence[Attempt], bool]] = []
+                count = 0
                 for unit in self._waiting:
                     if units and count + len(unit[0]) > ATTEMPTS_PER_APPEND:
                         break

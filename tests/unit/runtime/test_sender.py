@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
 from conosco.activate.outbox import read_intent, retry, settle
-from conosco.activate.stage import activate
+from conosco.activate.stage import activate, make_test
 from conosco.connectors.destinations import webhook
 from conosco.connectors.outbound import Limits, Outbound
 from conosco.engines.memory.leases import MemoryLeases
@@ -23,20 +24,22 @@ from conosco.engines.memory.log import MemoryLog
 from conosco.engines.memory.state import MemoryState
 from conosco.govern.gate import Gate
 from conosco.model.definition import Destination
-from conosco.model.delivery import Attempt, MembershipChange
+from conosco.model.delivery import Attempt, MembershipChange, Parcel, Reply
 from conosco.model.moment import HOUR, MINUTE, SECOND
 from conosco.model.record import Draft
 from conosco.ports.leases import Take
 from conosco.ports.log import Appended, LogFull
 from conosco.ports.tables import OUTBOX, OUTBOX_DUE, OutboxRow, decode_row, encode_row
 from conosco.ports.work import Work
-from conosco.runtime.sender import BackOff, Pace, Sender
-from tests.unit.connectors.receiver import Answering, Received, Receiver, receiving, status
+from conosco.runtime.sender import Sender
+from conosco.runtime.sender_pace import BackOff, Pace, Patience
+from tests.unit.connectors.receiver import Answering, Received, Receiver, receiving, saying, status
 
 SECRET = b"installation secret of 32 bytes."
 SIGNING = webhook.spell_secret(b"k" * 32)
 GATE = Gate(SECRET)
 QUICK = BackOff(base_us=1_000, cap_us=2_000, attempts_max=4)
+BRIEF = Patience(base_us=1_000, cap_us=2_000)
 PACE = Pace(put_off_s=0.01, log_retry_s=0.01, stop_s=0.3)
 
 
@@ -123,7 +126,13 @@ class House:
         return Counter(decode_row(OUTBOX, raw).state for _, raw in self.state.scan(OUTBOX, max_rows=10_000))
 
     @asynccontextmanager
-    async def sending(self, pace: Pace = PACE, back_off: BackOff = QUICK) -> AsyncIterator[Sender]:
+    async def sending(
+        self,
+        pace: Pace = PACE,
+        back_off: BackOff = QUICK,
+        patience: Patience = BRIEF,
+        connectors: Any = MappingProxyType({webhook.type: webhook}),
+    ) -> AsyncIterator[Sender]:
         """A sender at work until the block ends."""
         outbound = Outbound(allow_private_networks=[ipaddress.ip_network("127.0.0.0/8")], limits=self.outbound_limits)
         sender = Sender(
@@ -135,8 +144,9 @@ class House:
             GATE,
             outbound,
             clock,
-            connectors={webhook.type: webhook},
+            connectors=connectors,
             back_off=back_off,
+            patience=patience,
             pace=pace,
             chance=random.Random(1),
         )
@@ -349,30 +359,171 @@ def test_a_dead_destination_does_not_delay_the_others() -> None:
     assert house.states()["pending"] == 2_000
 
 
-def test_a_destination_that_keeps_failing_gets_one_attempt_at_a_time() -> None:
-    at_once = 0
-    most: list[int] = []
-
-    async def failing(received: Received, writer: asyncio.StreamWriter) -> bool:
-        nonlocal at_once
-        at_once += 1
-        most.append(at_once)
-        await asyncio.sleep(0.005)
-        at_once -= 1
-        return await status(503)(received, writer)
-
+def test_a_destination_that_keeps_failing_is_left_alone_and_then_tried_by_one_attempt_at_a_time() -> None:
     async def scene(house: House) -> None:
-        async with receiving(failing) as receiver:
+        async with receiving(only(503)) as receiver:
             house.destination("crm", receiver)
-            house.decide(3 * PACE.in_flight_per_destination_max)
-            slow = BackOff(base_us=HOUR, cap_us=HOUR)
-            async with house.sending(back_off=slow):
-                await house.until(lambda: len(house.attempts()) >= 2.5 * PACE.in_flight_per_destination_max)
+            house.decide(200)
+            patient = Patience(failures_max=4, base_us=20_000, cap_us=20_000)
+            async with house.sending(back_off=BackOff(base_us=HOUR, cap_us=HOUR), patience=patient) as sender:
+                await house.until(lambda: sender.lanes["crm"].breaker.state == "open" if sender.lanes else False)
+                first = len(receiver.requests)
+                assert first <= PACE.in_flight_first
+                await house.until(lambda: len(receiver.requests) >= first + 5)
+                assert sender.in_flight <= 1
+
+    house = play(scene)
+    # Whatever was tried waits; nothing is lost or dead, however long it lasts.
+    assert house.states() == {"pending": 200}
+
+
+def test_a_destination_that_asks_for_a_pause_is_given_it() -> None:
+    async def scene(house: House) -> None:
+        async with receiving(saying(b"HTTP/1.1 429 Later\r\nRetry-After: 3600\r\ncontent-length: 0\r\n\r\n")) as receiver:
+            house.destination("crm", receiver)
+            house.decide(100)
+            async with house.sending() as sender:
+                await house.until(lambda: len(house.attempts()) > 0)
+                await asyncio.sleep(0.1)
+                assert len(receiver.requests) <= PACE.in_flight_first
+                assert sender.lanes["crm"].breaker.until > clock() + 50 * MINUTE
+            assert all(attempt.due_at > clock() + 50 * MINUTE for attempt in house.attempts())
 
     play(scene)
-    assert max(most) <= PACE.in_flight_per_destination_max
-    # The first wave was under way before anything was known of the destination.
-    assert max(most[2 * PACE.in_flight_per_destination_max :]) == 1
+
+
+def test_a_destination_that_was_mended_is_tried_at_once() -> None:
+    async def scene(house: House) -> None:
+        async with receiving() as receiver:
+            house.destination("crm", receiver, spec={"url": "http://127.0.0.1:1/", "allow_private": True})
+            house.decide(20)
+            patient = Patience(failures_max=4, base_us=HOUR, cap_us=HOUR)
+            pace = msgspec.structs.replace(PACE, recall_s=0.02)
+            async with house.sending(pace=pace, patience=patient) as sender:
+                await house.until(lambda: sender.lanes["crm"].breaker.state == "open" if sender.lanes else False)
+                house.destination("crm", receiver, version=7)
+                await house.until(lambda: house.states()["delivered"] == 20)
+
+    play(scene)
+
+
+def test_a_test_is_sent_while_the_destination_is_left_alone() -> None:
+    async def scene(house: House) -> None:
+        async with receiving(only(*[500] * 4, 200)) as receiver:
+            house.destination("crm", receiver)
+            house.decide(4)
+            patient = Patience(failures_max=4, base_us=HOUR, cap_us=HOUR)
+            slow = BackOff(base_us=HOUR, cap_us=HOUR)
+            async with house.sending(back_off=slow, patience=patient) as sender:
+                await house.until(lambda: sender.lanes["crm"].breaker.state == "open" if sender.lanes else False)
+                work = Work(house.state)
+                (version,) = make_test(work, house.destinations["crm"], GATE, SECRET, 99, clock())
+                house.commit(work)
+                await house.until(lambda: house.row(version["delivery_id"]).state == "delivered")
+                assert msgspec.json.decode(receiver.requests[-1].body)["test"] is True
+                assert sender.lanes["crm"].breaker.state == "closed"
+
+    play(scene)
+
+
+def test_what_may_not_be_repeated_is_parked_when_its_fate_is_unknown() -> None:
+    class Letters:
+        """A connector whose receiver cannot recognise a repetition; its first attempt never comes back."""
+
+        is_idempotent = False
+        read_settings = staticmethod(lambda spec: spec)
+        spell_secret = staticmethod(lambda key: "")
+        batch_limits = staticmethod(lambda settings: None)
+
+        def __init__(self) -> None:
+            self.sent: list[str] = []
+
+        async def deliver(self, parcel: Parcel, settings: Any, secret: bytes, context: Any) -> Reply:
+            self.sent.append(parcel.id)
+            if len(self.sent) == 1:
+                await asyncio.sleep(60)
+            return Reply("delivered", "posted")
+
+    letters = Letters()
+
+    async def scene(house: House) -> None:
+        async with receiving() as receiver:
+            house.destination("post", receiver, type="letter")
+            (first,) = house.decide(1)
+            brief = msgspec.structs.replace(PACE, lease_us=50_000, stop_s=0.01, recall_s=0.02)
+            async with house.sending(pace=brief, connectors={"letter": letters}):
+                await house.until(lambda: len(letters.sent) == 1, apply=False)
+            (second,) = house.decide(1)
+            async with house.sending(pace=brief, connectors={"letter": letters}):
+                await house.until(lambda: house.row(first).state == "unknown" and house.row(second).state == "delivered")
+            assert (house.row(first).code, letters.sent) == ("lease_expired", [first, second])
+            # A person may release it.
+            work = Work(house.state)
+            retry(work, first, clock())
+            house.commit(work)
+            async with house.sending(pace=brief, connectors={"letter": letters}):
+                await house.until(lambda: house.row(first).state == "delivered")
+            assert letters.sent == [first, second, first]
+
+    play(scene)
+
+
+BATCHED = {"batch": {"events": 10, "wait_ms": 20}}
+
+
+def batches_of(requests: Sequence[Received]) -> list[tuple[str, tuple[str, ...]]]:
+    """The batches in the order in which they came: their ids and those of the deliveries in them."""
+    bodies = [msgspec.json.decode(request.body) for request in requests]
+    assert [body["batch_id"] for body in bodies] == [request.headers["webhook-id"] for request in requests]
+    return [(body["batch_id"], tuple(each["delivery_id"] for each in body["deliveries"])) for body in bodies]
+
+
+def test_deliveries_go_out_together_where_the_destination_wants_it() -> None:
+    async def scene(house: House) -> None:
+        async with receiving() as receiver:
+            house.destination("crm", receiver, spec={"url": receiver.url, "allow_private": True, **BATCHED})
+            made = house.decide(25)
+            async with house.sending():
+                await house.until(lambda: house.states()["delivered"] == 25)
+            batches = batches_of(receiver.requests)
+            assert sorted(each for _, members in batches for each in members) == sorted(made)
+            assert sorted(len(members) for _, members in batches) == [5, 10, 10]
+
+    play(scene)
+
+
+def test_a_batch_stays_as_it_was_through_failures_and_kills() -> None:
+    class Moody(MemoryLog):
+        is_deaf = False
+
+        def append(self, drafts: Sequence[Draft]) -> list[Appended]:
+            if self.is_deaf:
+                raise LogFull("as good as killed")
+            return super().append(drafts)
+
+    async def scene(house: House) -> None:
+        house.log = Moody(clock)
+        async with receiving(only(500, 200)) as receiver:
+            house.destination("crm", receiver, spec={"url": receiver.url, "allow_private": True, **BATCHED})
+            first = house.decide(7)
+            brief = msgspec.structs.replace(PACE, lease_us=100_000, stop_s=0.01, recall_s=0.02)
+            async with house.sending(pace=brief):
+                await house.until(lambda: len(house.attempts()) >= 7)
+                # The second attempt arrives, and nobody hears of it.
+                house.log.is_deaf = True
+                await house.until(lambda: len(receiver.requests) == 2)
+            house.log.is_deaf = False
+            assert house.states() == {"pending": 7}
+            house.decide(5)
+            async with house.sending(pace=brief):
+                await house.until(lambda: house.states()["delivered"] == 12)
+            batches = batches_of(receiver.requests)
+            assert sorted(batches[0][1]) == sorted(first)
+            assert batches.count(batches[0]) == 3
+            later = [each for batch in set(batches) - {batches[0]} for each in batch[1]]
+            assert len(later) == len(set(later)) == 5
+
+    play(scene)
 
 
 def test_the_stop_list_and_other_senders_leases_hold_a_delivery_back() -> None:
@@ -504,7 +655,7 @@ def test_stopping_lets_what_is_in_flight_finish_and_reach_the_log() -> None:
             house.destination("crm", receiver)
             house.decide(40)
             async with house.sending() as sender:
-                await house.until(lambda: sender.in_flight == PACE.in_flight_per_destination_max, apply=False)
+                await house.until(lambda: sender.in_flight == PACE.in_flight_first, apply=False)
             assert sender.in_flight == 0
             assert len(house.attempts()) == len(receiver.requests) < 40
 
