@@ -420,6 +420,76 @@ class DeliveryAnswer(msgspec.Struct, frozen=True, kw_only=True):
     due_at: When | None = None
 
 
+class DeliveryError(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt failed of: ``code`` for programs, ``sentence`` for people."""
+
+    code: str
+    at: When
+    sentence: str = ""
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the latest deliveries took, from the start of the attempt to the answer."""
+
+    deliveries: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+class DestinationHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How a destination fares. Its breaker is closed while it answers, open while it is left alone, until ``open_until``.
+
+    ``deliveries`` counts by state; those that have left State stay counted. ``attempts`` counts by code. ``breaker`` is
+    unknown while no sender runs.
+    """
+
+    destination: str
+    breaker: Literal["closed", "open", "half_open", "unknown"]
+    open_until: When | None
+    failures_in_a_row: int
+    queued: int
+    in_flight: int
+    deliveries: dict[str, int]
+    attempts: dict[str, int]
+    oldest_pending_at: When | None
+    latency: Latency
+    last_delivered_at: When | None
+    last_error: DeliveryError | None
+    as_of: int
+
+
+class TestResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A test delivery, and what came of it so far; ``sentence`` says it in words once an attempt was made."""
+
+    delivery_id: str
+    position: int
+    state: DeliveryState
+    code: str
+    attempts: int
+    sentence: str = ""
+
+
+class ReplayRange(msgspec.Struct, frozen=True, kw_only=True):
+    """Deliveries made in [since, until), microseconds, in these states; of another destination if ``of`` names one."""
+
+    since: int
+    until: int
+    states: tuple[str, ...]
+    of: str = ""
+    dry_run: bool = False
+
+
+class ReplayedDeliveries(msgspec.Struct, frozen=True, kw_only=True):
+    """How many deliveries are, or after a dry run would be, sent again, in all and by the state they were in."""
+
+    count: int
+    states: dict[str, int]
+    dry_run: bool
+    position: int
+    applied: bool = True
+
+
 class LinkDraft(msgspec.Struct, frozen=True, kw_only=True):
     """A person's word that two identifiers are the same person, or are not."""
 

@@ -62,6 +62,7 @@ class Folder:
         self.log = data / "log"
         self.state = data / "state.sqlite"
         self.leases = data / "leases.sqlite"
+        self.sender_standing = data / "sender-standing.json"
         self.control = data / "control.sqlite"
         self.keys = data / "keys"
         self.warehouse = data / "warehouse"

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import threading
+from pathlib import Path
 from threading import Event as Signal
+from typing import Final
 
 from uvloop import new_event_loop
 
@@ -18,6 +20,9 @@ from conosco.runtime.process import settings_of_role, stop_signal
 from conosco.runtime.report import EVERY_S, Reporter
 from conosco.runtime.sender import Sender
 from conosco.runtime.settings import Settings
+from conosco.runtime.standing import standing_of, write_standing
+
+TELL_S: Final = 1.0
 
 
 def run_sender(settings: Settings) -> None:
@@ -55,7 +60,9 @@ async def _send(settings: Settings, stop: Signal) -> None:
             connectors=destination_connectors(),
         )
         journal.note("started", {})
+        telling = asyncio.create_task(_tell(sender, Folder(settings.data).sender_standing))
         await sender.run(stopping)
+        telling.cancel()
     finally:
         turning.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -72,6 +79,14 @@ async def _turn(reporter: Reporter) -> None:
     while True:
         reporter.turn()
         await asyncio.sleep(EVERY_S / 2)
+
+
+async def _tell(sender: Sender, path: Path) -> None:
+    """Tell other processes every second how the sender stands."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await loop.run_in_executor(None, write_standing, path, standing_of(sender, clock()))
+        await asyncio.sleep(TELL_S)
 
 
 def _destination(state: State, key: str) -> Destination | None:

@@ -242,6 +242,9 @@ class Sender:
                 ended.append(lease.delivery_id)
             elif self._results.is_sent(lease.delivery_id, row.attempts):
                 continue
+            elif lease.batch.startswith(ONCE) and row.attempts >= int(lease.batch.split("_")[1]):
+                # What became of it has been accounted for, and a person asked to try again.
+                ended.append(lease.delivery_id)
             elif lease.batch.startswith(ONCE):
                 # It was sent, or was about to be: nobody knows, and this must not happen twice.
                 self._results.held.add(lease.delivery_id)
@@ -340,7 +343,7 @@ class Sender:
         if route.limits is None:
             due = lane.queue.popleft()
             is_once = route.connector is not None and not route.connector.is_idempotent
-            return Load([due], f"{ONCE}_{self._chance.getrandbits(64):016x}" if is_once else "")
+            return Load([due], f"{ONCE}_{due.attempt}_{self._chance.getrandbits(64):016x}" if is_once else "")
         dues = lane.fresh(route.limits, now)
         if not dues:
             return None

@@ -22,6 +22,7 @@ from conosco.web.journal import Note, keep_silent
 from conosco.web.not_built import NOT_BUILT_ROUTES
 from conosco.web.office import Office
 from conosco.web.operations import OPERATION_ROUTES
+from conosco.web.outgoing import OUTGOING_ROUTES
 from conosco.web.page import PAGE_ROUTES, load_static
 from conosco.web.people import PEOPLE_ROUTES
 from conosco.web.problems import ProblemTeller
@@ -75,6 +76,7 @@ def create_api(
             *THING_ROUTES,
             *CARE_ROUTES,
             *HOOK_ROUTES,
+            *OUTGOING_ROUTES,
             *NOT_BUILT_ROUTES,
             read_session,
             open_session,

@@ -8,12 +8,16 @@ from litestar.params import JSONBody, QueryParameter
 from conosco.model.answer import DeliveryAnswer, Job, KeptEvent, Page, ReplayChoice
 from conosco.web.access import Desks
 from conosco.web.forms import ReplayForm
+from conosco.web.outgoing import read_moment
 from conosco.web.people import CommandAnswer, command_response
 from conosco.web.reading import LIMIT_DEFAULT, Cursor, InState, Limit, Ref
 
 Only = Annotated[str, QueryParameter(max_length=100, description="Only those with this value; all if empty.")]
 # The framework keeps the name ``state`` for itself, so that only the query calls it so.
 Wanted = Annotated[str, QueryParameter(name="state", max_length=100, description="Only deliveries in this state; all if empty.")]
+
+From = Annotated[str, QueryParameter(name="from", max_length=100, description="Only those made from this moment on.")]
+To = Annotated[str, QueryParameter(name="to", max_length=100, description="Only those made before this moment.")]
 
 
 @get("/api/quarantine")
@@ -48,11 +52,15 @@ async def list_deliveries(
     in_state: InState,
     wanted: Wanted = "",
     destination: Only = "",
+    since: From = "",
+    until: To = "",
     limit: Limit = LIMIT_DEFAULT,
     cursor: Cursor = "",
 ) -> Page[DeliveryAnswer]:
-    """Deliveries, newest first."""
-    return await office.care.deliveries(wanted, destination, cursor, limit)
+    """Deliveries, newest first: of a destination, in a state, made from a moment on and before another."""
+    first = read_moment(since) if since else None
+    last = read_moment(until) if until else None
+    return await office.care.deliveries(wanted, destination, first, last, cursor, limit)
 
 
 @post("/api/deliveries/{ref:str}/retry", status_code=200)

@@ -14,6 +14,7 @@ from conosco.model.answer import (
     Commanded,
     ConsentRecord,
     DeliveryAnswer,
+    DestinationHealth,
     Explanation,
     IdentityAnswer,
     Job,
@@ -30,11 +31,14 @@ from conosco.model.answer import (
     Profile,
     Readiness,
     ReplayChoice,
+    ReplayedDeliveries,
+    ReplayRange,
     Sample,
     SegmentSize,
     Session,
     SourceCounts,
     Status,
+    TestResult,
     TimelineEntry,
     Visit,
     Written,
@@ -182,11 +186,33 @@ class Care(Protocol):
         Bodies of webhooks of which nothing was applied are mapped by the present mappings. Refuses ``not_found`` (404; source).
         """
 
-    async def deliveries(self, state: str, destination: str, cursor: str, limit: int) -> Page[DeliveryAnswer]:
-        """Deliveries, newest first; an empty ``state`` or ``destination`` (key) means all."""
+    async def deliveries(
+        self, state: str, destination: str, since: int | None, until: int | None, cursor: str, limit: int
+    ) -> Page[DeliveryAnswer]:
+        """Deliveries, newest first; an empty ``state`` or ``destination`` (key) means all, as does no moment (microseconds)."""
 
     async def retry(self, delivery_id: str) -> Commanded:
         """Append the command to try again. Refuses ``not_found`` (404; kind ``delivery``), ``not_retryable`` (409; state)."""
+
+
+class Outgoing(Protocol):
+    """How destinations fare. All but ``healths`` refuse ``not_found`` (404; kind ``destination``)."""
+
+    async def health(self, ref: str) -> DestinationHealth:
+        """How one fares; its last error without words."""
+
+    async def healths(self) -> list[DestinationHealth]:
+        """How all fare, by key."""
+
+    async def test(self, ref: str, wait_ms: int) -> TestResult:
+        """Send a test and wait for its result. Refuses ``destination_archived`` (409; key)."""
+
+    async def replay(self, ref: str, asked: ReplayRange) -> ReplayedDeliveries:
+        """Count, and unless it is a dry run append the commands to send again.
+
+        Refuses ``destination_archived`` (409; key), ``bounds_reversed``, ``replay_reaches_back`` (422, pointer /from;
+        kept_from) and ``replay_too_large`` (422; limit).
+        """
 
 
 class Questions(Protocol):
@@ -243,6 +269,9 @@ class Office(Protocol):
     @property
     def hooks(self) -> Hooks:
         """Webhook sources."""
+
+    def outgoing(self) -> Outgoing:
+        """Destinations' health, tests and replays."""
 
     @property
     def questions(self) -> Questions:

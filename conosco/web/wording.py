@@ -25,10 +25,11 @@ class Words(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One language's words: by error code, and for those parameters whose values are words of ours."""
+    """One language's words: by error code, for those parameters whose values are words of ours, and for codes of deliveries."""
 
     values: dict[str, str]
     codes: dict[str, Words]
+    deliveries: dict[str, str] = {}
 
 
 def load_catalogues() -> dict[Language, Catalogue]:
@@ -56,6 +57,14 @@ class Wording:
         # Advice that lacks its parameter is no advice: "Did you mean ...?" with nothing near.
         advice = words.next if all(params.get(name, "") != "" for name in _PLACE.findall(words.next)) else ""
         return Words(title=filled(words.title), detail=filled(words.detail), next=filled(advice))
+
+    def delivery(self, code: str, language: Language) -> str:
+        """What came of an attempt, in a sentence; a code without words is shown as it is."""
+        sentences = self._catalogues[language].deliveries
+        kind, _, status = code.partition("_")
+        if code not in sentences and kind == "http":
+            return sentences.get("http", code).replace("{status}", status)
+        return sentences.get(code, code)
 
 
 def _shown(name: str, params: Mapping[str, str | int], values: Mapping[str, str]) -> str:

@@ -17,10 +17,11 @@ SCAN_PAGE: Final = 2_000
 REPLAY_MOST: Final = 10_000
 
 _DELIVERIES: Final = """
-select delivery_id from store.delivery_versions
-where (? = '' or destination = ?)
-group by delivery_id having ? = '' or arg_max(state, position * 1000000 + attempts) = ?
-order by max(created_at) desc, delivery_id limit ? offset ?
+select delivery_id, destination, type, segment, profile_id, state, attempts, code, epoch_us(created_at), epoch_us(updated_at)
+from deliveries
+where (? = '' or destination = ?) and (? = '' or state = ?)
+  and (? is null or created_at >= make_timestamp(?)) and (? is null or created_at < make_timestamp(?))
+order by created_at desc, delivery_id limit ? offset ?
 """
 
 
@@ -69,13 +70,17 @@ class CareDesk:
         position, applied = await self._reading.command(ReplayQuarantined(addresses=tuple(chosen)))
         return Commanded(position=position, applied=applied, count=len(chosen))
 
-    async def deliveries(self, state: str, destination: str, cursor: str, limit: int) -> Page[DeliveryAnswer]:
-        """Deliveries, newest first: their order from the warehouse, their state from State itself."""
+    async def deliveries(
+        self, state: str, destination: str, since: int | None, until: int | None, cursor: str, limit: int
+    ) -> Page[DeliveryAnswer]:
+        """Deliveries, newest first: their order from the warehouse, their state from State while they are in it."""
         skip: int = read_cursor(cursor, int) or 0
-        answer = await self._history.ask(_DELIVERIES, [destination, destination, state, state, limit + 1, skip])
-        keys = [(str(row[0]),) for row in answer.rows[:limit]]
-        rows = self._reading.rows(OUTBOX, keys)
-        items = [_delivery(rows[key]) for key in keys if key in rows and (not state or rows[key].state == state)]
+        params = [destination, destination, state, state, since, since, until, until, limit + 1, skip]
+        answer = await self._history.ask(_DELIVERIES, params)
+        found = answer.rows[:limit]
+        rows = self._reading.rows(OUTBOX, [(str(row[0]),) for row in found])
+        made = [_delivery(rows[row[0],]) if (row[0],) in rows else _past_delivery(row) for row in found]
+        items = [each for each in made if not state or each.state == state]
         return Page(items=items, next=cursor_of(skip + limit) if len(answer.rows) > limit else None)
 
     async def retry(self, delivery_id: str) -> Commanded:
@@ -117,6 +122,22 @@ def _delivery(row: OutboxRow) -> DeliveryAnswer:
         created_at=spell_moment(intent.created_at),
         updated_at=spell_moment(row.updated_at) if row.updated_at else None,
         due_at=spell_moment(row.due_at) if row.state == "pending" else None,
+    )
+
+
+def _past_delivery(row: Sequence[Any]) -> DeliveryAnswer:
+    """A delivery that has left State, as the warehouse keeps it."""
+    return DeliveryAnswer(
+        delivery_id=row[0],
+        destination=row[1],
+        type=row[2],
+        segment=row[3],
+        profile_id=row[4],
+        state=row[5],
+        attempts=row[6],
+        code=row[7],
+        created_at=spell_moment(row[8]),
+        updated_at=spell_moment(row[9]) if row[9] else None,
     )
 
 

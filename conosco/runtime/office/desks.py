@@ -13,6 +13,7 @@ from conosco.runtime.office.care import CareDesk, QuestionsDesk
 from conosco.runtime.office.definitions import DefinitionsDesk
 from conosco.runtime.office.history import History
 from conosco.runtime.office.hooks import HooksDesk
+from conosco.runtime.office.outgoing import OutgoingDesk
 from conosco.runtime.office.people import PeopleDesk
 from conosco.runtime.office.progress import ProgressDesk
 from conosco.runtime.office.reading import Reading
@@ -44,6 +45,7 @@ class Desks:
         self.things = ThingsDesk(self.reading, history, self.people)
         self.care = CareDesk(self.reading, history)
         self.hooks = HooksDesk(self.reading)
+        self.outgoing = OutgoingDesk(self.reading, history, folder.sender_standing)
         self.questions = QuestionsDesk(history)
 
     def close(self) -> None:

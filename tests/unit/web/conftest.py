@@ -57,6 +57,7 @@ class Lobby:
     things = property(lambda self: self.office.things)
     care = property(lambda self: self.office.care)
     hooks = property(lambda self: self.office.hooks)
+    outgoing = property(lambda self: self.office.outgoing)
     questions = property(lambda self: self.office.questions)
 
 

@@ -14,6 +14,8 @@ from conosco.model.answer import (
     Commanded,
     ConsentRecord,
     DeliveryAnswer,
+    DeliveryError,
+    DestinationHealth,
     ExplainedCondition,
     Explanation,
     IdentityAnswer,
@@ -21,6 +23,7 @@ from conosco.model.answer import (
     KeptEvent,
     KnownLink,
     KnownObject,
+    Latency,
     LinkDraft,
     LinkWritten,
     Member,
@@ -36,12 +39,15 @@ from conosco.model.answer import (
     Readiness,
     ReplayChoice,
     Role,
+    ReplayedDeliveries,
+    ReplayRange,
     Sample,
     SeenIdentifier,
     SegmentSize,
     Session,
     SourceCounts,
     Status,
+    TestResult,
     TimelineEntry,
     TraitValue,
     Visit,
@@ -454,7 +460,10 @@ class FakeCare:
         self.replays.append(choice)
         return Commanded(position=1_003, applied=True, count=len(self.kept))
 
-    async def deliveries(self, state: str, destination: str, cursor: str, limit: int) -> Page[DeliveryAnswer]:
+    async def deliveries(
+        self, state: str, destination: str, since: int | None, until: int | None, cursor: str, limit: int
+    ) -> Page[DeliveryAnswer]:
+        self.asked_range = since, until
         rows = [row for row in self.delivery_list if state in ("", row.state) and destination in ("", row.destination)]
         return page_of(rows, cursor, limit)
 
@@ -481,6 +490,44 @@ def _delivery(delivery_id: str, state: Literal["delivered", "dead", "denied"], c
         created_at=T1,
         updated_at=T1,
     )
+
+
+class FakeOutgoing:
+    """One destination that fails, and what was asked of it."""
+
+    def __init__(self) -> None:
+        self.replays: list[ReplayRange] = []
+        self.result = TestResult(delivery_id="dlv_9", position=1_005, state="delivered", code="http_204", attempts=1)
+
+    async def health(self, ref: str) -> DestinationHealth:
+        if ref != "crm":
+            raise refuse("not_found", status=404, kind="destination", ref=ref)
+        return DestinationHealth(
+            destination="crm",
+            breaker="open",
+            open_until=T0,
+            failures_in_a_row=8,
+            queued=3,
+            in_flight=0,
+            deliveries={"pending": 3, "delivered": 5},
+            attempts={"http_200": 5, "http_503": 8},
+            oldest_pending_at=T0,
+            latency=Latency(deliveries=5, p50_ms=1.0, p95_ms=2.0, p99_ms=3.0),
+            last_delivered_at=T0,
+            last_error=DeliveryError(code="http_503", at=T0),
+            as_of=1_000,
+        )
+
+    async def healths(self) -> list[DestinationHealth]:
+        return [await self.health("crm")]
+
+    async def test(self, ref: str, wait_ms: int) -> TestResult:
+        await self.health(ref)
+        return self.result
+
+    async def replay(self, ref: str, asked: ReplayRange) -> ReplayedDeliveries:
+        self.replays.append(asked)
+        return ReplayedDeliveries(count=2, states={"delivered": 2}, dry_run=asked.dry_run, position=1_006)
 
 
 class FakeQuestions:
@@ -523,4 +570,5 @@ class FakeOffice:
         self.things = FakeThings(self.people)
         self.care = FakeCare()
         self.hooks = FakeHooks()
+        self.outgoing = FakeOutgoing()
         self.questions = FakeQuestions()

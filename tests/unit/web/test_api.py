@@ -307,6 +307,45 @@ def test_deliveries_are_listed_and_tried_again(ask: Client, office: FakeOffice) 
     assert ask("GET", "/api/jobs").json() == {"items": [], "next": None}
 
 
+def test_deliveries_are_chosen_by_time(ask: Client, office: FakeOffice) -> None:
+    assert ask("GET", "/api/deliveries?from=1970-01-01T00:00:01Z&to=1970-01-01T00:00:02Z").status_code == 200
+    assert office.care.asked_range == (1_000_000, 2_000_000)
+    assert ask("GET", "/api/deliveries?from=yesterday").json()["code"] == "bad_moment"
+
+
+def test_a_destinations_health_is_told_in_numbers_and_words(ask: Client) -> None:
+    health = ask("GET", "/api/destinations/crm/health", headers={"accept-language": "it"}).json()
+    assert (health["breaker"], health["attempts"]["http_503"]) == ("open", 8)
+    assert health["last_error"]["sentence"] == "L'altra parte ha risposto con HTTP 503."
+    assert ask("GET", "/api/destinations/none/health").status_code == 404
+    metrics = ask("GET", "/metrics").text
+    assert 'conosco_delivery_attempts_total{code="http_503",destination="crm"} 8.0' in metrics
+    assert 'conosco_destination_breaker{destination="crm"} 2.0' in metrics
+
+
+def test_a_destination_is_tried_out(ask: Client, office: FakeOffice) -> None:
+    answer = ask("POST", "/api/destinations/crm/test")
+    assert (answer.status_code, answer.json()["sentence"]) == (200, "The other side answered with HTTP 204.")
+    office.outgoing.result = msgspec.structs.replace(office.outgoing.result, attempts=0, state="pending", code="")
+    assert ask("POST", "/api/destinations/crm/test?wait_ms=1").status_code == 202
+
+
+def test_a_range_of_time_is_sent_again(ask: Client, office: FakeOffice) -> None:
+    span = {"from": "1970-01-01T00:00:01Z", "to": "1970-01-01T00:00:02Z"}
+    assert ask("POST", "/api/destinations/crm/replay", json={**span, "dry_run": True}).json()["count"] == 2
+    assert ask("POST", "/api/destinations/crm/replay", json={**span, "states": ["dead"], "of": "old"}).status_code == 200
+    counted, done = office.outgoing.replays
+    assert (counted.since, counted.until, counted.dry_run, counted.states) == (
+        1_000_000,
+        2_000_000,
+        True,
+        ("delivered", "dead", "unknown"),
+    )
+    assert (done.of, done.states, done.dry_run) == ("old", ("dead",), False)
+    assert ask("POST", "/api/destinations/crm/replay", json={**span, "from": "now"}).json()["pointer"] == "/from"
+    assert ask("POST", "/api/destinations/crm/replay", json={**span, "states": ["pending"]}).status_code == 422
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -227,6 +227,7 @@ def test_catalogues_agree_with_the_english_one(language: Language) -> None:
     english, other = CATALOGUES["en"], CATALOGUES[language]
     assert set(other.codes) == set(english.codes)
     assert set(other.values) == set(english.values)
+    assert set(other.deliveries) == set(english.deliveries)
     for code, words in english.codes.items():
         told = other.codes[code]
         for mine, theirs in ((words.title, told.title), (words.detail, told.detail), (words.next, told.next)):
