@@ -21,6 +21,7 @@ SENTENCES = {
     "backup_too_many_files": "There are more than {limit} files: that is more than one backup can list.",
     "backup_unknown_file": "This file is not a backup made by `conosco backup`.",
     "bad_network": "{variable} holds {value}, which is not a network such as 10.0.0.0/8. Separate several with commas.",
+    "bad_files_folder": "{variable} holds {value}, which is not a folder that exists. Give its whole path, beginning with /.",
     "bad_public_url": "{variable} holds {value}, which is not an address such as https://cdp.example.com (no path behind it).",
     "bad_number": "{variable} holds {value}, which is not a whole number from {least} on. Correct it, or leave it unset.",
     "engine_not_built_yet": "{variable} is set, but this release has the embedded engines only. Unset it to go on.",

@@ -9,11 +9,12 @@ from typing import Final
 
 from uvloop import new_event_loop
 
-from conosco.connectors.outbound import Outbound
+from conosco.connectors.outbound import Context, Outbound
 from conosco.model.definition import Destination, read_definition
 from conosco.ports.state import State
 from conosco.ports.tables import DEFINITIONS, decode_row
 from conosco.runtime.bootstrap import Folder, clock, make_gate, open_keys, open_leases, open_log, open_state
+from conosco.runtime.bootstrap_files import to_parquet
 from conosco.runtime.discover import destination_connectors
 from conosco.runtime.journal import Journal
 from conosco.runtime.process import settings_of_role, stop_signal
@@ -58,6 +59,7 @@ async def _send(settings: Settings, stop: Signal) -> None:
             outbound,
             clock,
             connectors=destination_connectors(),
+            context=lambda out, now: Context(outbound=out, now=now, files=settings.files, to_parquet=to_parquet),
         )
         journal.note("started", {})
         telling = asyncio.create_task(_tell(sender, Folder(settings.data).sender_standing))

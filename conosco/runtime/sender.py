@@ -347,8 +347,7 @@ class Sender:
         dues = lane.fresh(route.limits, now)
         if not dues:
             return None
-        digest = hashlib.blake2b("\n".join(due.intent.delivery_id for due in dues).encode(), digest_size=16).digest()
-        return Load(dues, ids.encode(BATCH, digest))
+        return Load(dues, _batch_name(dues))
 
     def _load_again(self, lane: Lane, name: str, batch: Batch, now: int) -> Load | None:
         """The batch as it was, without what has ended meanwhile; None while the worker has not applied its last attempt."""
@@ -450,6 +449,12 @@ class Sender:
             for task in cut_off:
                 task.cancel()
         await self._results.finish(keeper, max(0.1, deadline - loop.time()), self._tasks)
+
+
+def _batch_name(dues: Sequence[Due]) -> str:
+    """A name for exactly these deliveries; names sort by the time of the first of them."""
+    digest = hashlib.blake2b("\n".join(due.intent.delivery_id for due in dues).encode(), digest_size=10).digest()
+    return ids.encode(BATCH, (dues[0].intent.created_at // 1_000).to_bytes(6, "big") + digest)
 
 
 def _take(due: Due, batch: str) -> Take:

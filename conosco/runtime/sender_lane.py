@@ -21,6 +21,10 @@ class Connector(Protocol):
     def is_idempotent(self) -> bool:
         """Whether what is delivered again under the same id counts once. If not, what may have arrived is never repeated."""
 
+    @property
+    def writes_files(self) -> bool:
+        """Whether it needs a folder that the administrator has opened."""
+
     def read_settings(self, spec: dict[str, Any]) -> Any:
         """Check a destination's spec and give its settings; raises Refused."""
 

@@ -23,6 +23,10 @@ VARIABLES: Final[dict[str, tuple[str, str]]] = {
         "empty: none",
         "Networks, separated by commas (`10.1.0.0/16,192.168.7.20/32`), that destinations may reach although they are private.",
     ),
+    "CONOSCO_FILES": (
+        "empty: none",
+        "The folder below which destinations of the type `files` may write. Without it no destination writes a file.",
+    ),
     "CONOSCO_TRUSTED_PROXIES": (
         "empty: none",
         "Networks of the reverse proxies in front of Conosco. Only their `X-Forwarded-For`, `-Proto` and `-Host` are believed.",
@@ -50,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What one installation is told from outside.
 
     ``admin_token`` and ``write_key`` set the administrator's token and the first source's write key (made on first start
-    if empty). ``allow_private`` are networks that destinations may reach although they are not public, ``trusted_proxies``
+    if empty). ``files`` is the folder below which destinations may write files. ``allow_private`` are networks that destinations may reach although they are not public, ``trusted_proxies``
     those whose word on the client's address is taken; ``public_url`` is where people reach this installation, if elsewhere.
     ``log_segment_bytes`` is the size from which a file of the log is followed by the next and sealed. ``disk_reserve_mb`` is
     the free room below which no event is taken any more (None: 2 % of the disk, at least 256 MB, at most a tenth of it).
@@ -64,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin_token: str = ""
     write_key: str = ""
     allow_private: tuple[Network, ...] = ()
+    files: Path | None = None
     trusted_proxies: tuple[Network, ...] = ()
     public_url: str = ""
     region: str = "eu"
@@ -88,6 +93,7 @@ def read_settings(data: Path, host: str, port: int, environment: Mapping[str, st
         admin_token=known.get("CONOSCO_ADMIN_TOKEN", ""),
         write_key=known.get("CONOSCO_WRITE_KEY", ""),
         allow_private=_networks(known, "CONOSCO_ALLOW_PRIVATE"),
+        files=_files(known),
         trusted_proxies=_networks(known, "CONOSCO_TRUSTED_PROXIES"),
         public_url=_public_url(known),
         region=known.get("CONOSCO_REGION", "eu"),
@@ -105,6 +111,16 @@ def _networks(known: Mapping[str, str], variable: str) -> tuple[Network, ...]:
         except ValueError:
             raise refuse("bad_network", variable=variable, value=part) from None
     return tuple(networks)
+
+
+def _files(known: Mapping[str, str]) -> Path | None:
+    named = known.get("CONOSCO_FILES", "").strip()
+    if not named:
+        return None
+    folder = Path(named)
+    if not folder.is_absolute() or not folder.is_dir():
+        raise refuse("bad_files_folder", variable="CONOSCO_FILES", value=named)
+    return folder
 
 
 def _public_url(known: Mapping[str, str]) -> str:

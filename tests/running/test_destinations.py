@@ -1,12 +1,13 @@
 """Destinations as their owners live with them: tried out, watched, and sent again to, over plain HTTP."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.running.installation import Installation, free_port, until
+from tests.running.installation import Installation, free_port, kill, until
 from tests.running.sink import Sink
 
 
@@ -102,3 +103,42 @@ def test_a_dead_destination_says_so_in_words_and_is_left_alone(installation: Ins
     assert health["deliveries"]["pending"] == 21
     assert health["oldest_pending_at"]
     assert 'conosco_destination_breaker{destination="dead"}' in installation.ask("GET", "/metrics").body.decode()
+
+
+# A lease of a sender that was killed runs out after half a minute only.
+@pytest.mark.deep
+def test_files_hold_each_delivery_once_however_often_everything_is_killed(tmp_path: Path) -> None:
+    files = tmp_path / "out"
+    files.mkdir()
+    spec = {"folder": "buyers", "batch": {"events": 7, "bytes": 100_000, "wait_ms": 20}}
+    lake = {**a_webhook("lake", ""), "type": "files", "spec": spec}
+    with Installation(tmp_path, {"CONOSCO_FILES": str(files)}) as installation:
+        buyers(installation)
+        made = installation.post("/api/destinations", lake)
+        assert "secret" not in made
+        for number in range(4):
+            order(installation, *(f"user-{number}-{each}" for each in range(60)))
+            until(lambda: any(files.rglob("*.jsonl")), "something is written")
+            until(lambda: "sender" in installation.pids(), "the sender is back")
+            kill(installation.pids()["sender"])
+        installation.settled()
+
+        def delivered() -> bool:
+            return bool(installation.get("/api/destinations/lake/health")["deliveries"]["delivered"] == 240)
+
+        until(delivered, "everything is written", 120)
+        lines = [json.loads(line) for path in files.rglob("*.jsonl") for line in path.read_bytes().splitlines()]
+        assert len(lines) == len({line["delivery_id"] for line in lines}) == 240
+        assert {line["body"]["identifiers"][0]["value"] for line in lines} == {
+            f"user-{number}-{each}" for number in range(4) for each in range(60)
+        }
+        live, rebuilt, code = installation.replay()
+        assert (live, code) == (rebuilt, 0)
+
+
+def test_without_the_administrators_word_no_file_is_written(tmp_path: Path) -> None:
+    with Installation(tmp_path) as installation:
+        answer = installation.api(
+            "POST", "/api/destinations", {**a_webhook("lake", ""), "type": "files", "spec": {"folder": "x"}}
+        )
+        assert (answer.status, answer.json()["code"]) == (422, "files_not_allowed")

@@ -19,6 +19,7 @@ from conosco.rules.interest import Interest
 type: Final = "webhook"
 title: Final = "Webhook"
 is_idempotent: Final = True
+writes_files: Final = False
 
 SECRET_PREFIX: Final = "whsec_"
 # Refusals of one body: it would be refused again. Everything else says "later", or that the address or the key is wrong,

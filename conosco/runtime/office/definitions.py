@@ -45,7 +45,8 @@ PREFIXES: Final = {
 class DefinitionsDesk:
     """Implements ``web.office.Definitions``."""
 
-    def __init__(self, reading: Reading, connectors: Mapping[str, Connector]) -> None:
+    def __init__(self, reading: Reading, connectors: Mapping[str, Connector], *, files_allowed: bool) -> None:
+        self._files_allowed = files_allowed
         self._reading = reading
         self._connectors = connectors
         # One writer at a time, so that of two who want the same key the second is told so.
@@ -77,8 +78,9 @@ class DefinitionsDesk:
             self._check(made)
             if isinstance(made, Destination):
                 secret = self._connectors[made.type].spell_secret(token_bytes(32))
-                made = msgspec.structs.replace(made, secret_name=f"destination:{made.id}")
-                self._reading.keys.put(made.secret_name, secret.encode())
+                if secret:
+                    made = msgspec.structs.replace(made, secret_name=f"destination:{made.id}")
+                    self._reading.keys.put(made.secret_name, secret.encode())
             return await self._write(made, write_key, secret)
 
     async def replace(self, ref: str, definition: Definition) -> Written:
@@ -145,6 +147,8 @@ class DefinitionsDesk:
         if connector is None:
             params: dict[str, str | int] = {"type": made.type, "known": ", ".join(sorted(self._connectors))}
             return [Problem(code="unknown_destination_type", params=params, pointer="/type")]
+        if connector.writes_files and not self._files_allowed:
+            return [Problem(code="files_not_allowed", pointer="/type")]
         try:
             connector.read_settings(made.spec)
         except Refused as refused:

@@ -39,7 +39,7 @@ class Desks:
         self.access = AccessDesk(self._control, keys, clock)
         disk = probe(folder.data, reserve_check(folder.data, settings.disk_reserve_mb))
         self.progress = ProgressDesk(self.reading, disk, folder, self._archive)
-        self.definitions = DefinitionsDesk(self.reading, connectors)
+        self.definitions = DefinitionsDesk(self.reading, connectors, files_allowed=settings.files is not None)
         self.segments = SegmentsDesk(self.reading, history)
         self.people = PeopleDesk(self.reading, history)
         self.things = ThingsDesk(self.reading, history, self.people)

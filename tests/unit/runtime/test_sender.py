@@ -430,7 +430,7 @@ def test_what_may_not_be_repeated_is_parked_when_its_fate_is_unknown() -> None:
     class Letters:
         """A connector whose receiver cannot recognise a repetition; its first attempt never comes back."""
 
-        is_idempotent = False
+        is_idempotent, writes_files = False, False
         read_settings = staticmethod(lambda spec: spec)
         spell_secret = staticmethod(lambda key: "")
         batch_limits = staticmethod(lambda settings: None)
