@@ -134,10 +134,11 @@ def oldest_end(work: Work, known: int | None) -> int | None:
     return min((key[0] for key in work.touched(OUTBOX_ENDED) if work.get(OUTBOX_ENDED, key) is not None), default=None)
 
 
-def count_denied(work: Work, destination: str, reason: str) -> None:
-    """Count what the gate denied and what is not kept one by one."""
+def count_passed_over(work: Work, destination: str, reason: str, state: str = "") -> None:
+    """Count what is not forwarded and not kept one by one, by the reason, and by the state that it would have had."""
     tally = _tally(work, destination)
-    tally.states["denied"] = tally.states.get("denied", 0) + 1
+    if state:
+        tally.states[state] = tally.states.get(state, 0) + 1
     tally.codes[reason] = tally.codes.get(reason, 0) + 1
     work.put(TALLIES, (destination,), tally)
 

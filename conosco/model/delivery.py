@@ -90,6 +90,24 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     due_at: int = 0
 
 
+class ProfileChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a person changed: identifiers, and traits with their values (JSON) before and after, None for none.
+
+    ``former_ids`` are the profiles that this one has taken in. ``live`` is False for what history brought about.
+    """
+
+    profile_id: str
+    anchor: str
+    identifiers: tuple[tuple[str, str], ...]
+    added: tuple[tuple[str, str], ...]
+    removed: tuple[tuple[str, str], ...]
+    traits: dict[str, tuple[bytes | None, bytes | None]]
+    former_ids: tuple[str, ...]
+    because: dict[str, Any]
+    position: int
+    live: bool
+
+
 class MembershipChange(msgspec.Struct, frozen=True, kw_only=True):
     """A person entered or left a segment. ``at`` is valid time; ``because`` names message ids and conditions, no values.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
+from conosco.activate.forward import make_forwarders
 from conosco.model.definition import (
     Attribute,
     Definition,
@@ -41,6 +42,7 @@ class Configuration:
         self.sources = {made.id: made for made in self._active(Source)}
         self.purposes = {made.key: made for made in self._active(Purpose)}
         self.destinations = tuple(self._active(Destination))
+        self.forwarders = make_forwarders(self.destinations, self.sources)
         identity = self.definitions.get(("identity", "identity"))
         self.rules = identity.rules if isinstance(identity, Identity) else IdentityRules()
         self.catalogue = Catalogue(

@@ -18,6 +18,7 @@ from conosco.model.outcome import OutcomeKind, Reason
 from conosco.ports.tables import IDENTIFIERS, PERSONS, MembershipRow, PersonRow
 from conosco.profile.cells import split_address
 from conosco.profile.objects import keep_objects
+from conosco.profile.known import Known
 from conosco.profile.stage import NOTHING, Folded, Regrouped, fold, note_identifiers, regroup
 from conosco.profile.view import PersonView
 from conosco.resolve.stage import home_if_nothing_new, resolve
@@ -43,6 +44,8 @@ class Subject(msgspec.Struct):
     folded: Folded = NOTHING
     changes: Sequence[MembershipChange] = ()
     versions: Sequence[MembershipRow] = ()
+    # Its people as they were known before it, if a destination wants to be told what changes.
+    before: Sequence[Known] = ()
 
 
 class Ending(NamedTuple):
@@ -67,6 +70,13 @@ def recognise(subject: Subject, around: Surroundings) -> Ending | None:
     if first is None or second is None or first == second or canonical_body(first) == canonical_body(second):
         return Ending("duplicate", "same_message")
     return Ending("quarantined", "conflicting_duplicate")
+
+
+def notice_profile(subject: Subject, around: Surroundings) -> Ending | None:
+    """Whom does it concern, as known before it? Asked only if a destination wants to be told of profile changes."""
+    if around.forwarding is not None:
+        subject.before = around.know(subject.event.identifiers)
+    return None
 
 
 def resolve_identity(subject: Subject, around: Surroundings) -> Ending | None:
@@ -214,11 +224,18 @@ def activate_changes(subject: Subject, around: Surroundings) -> Ending | None:
     """Which destinations must be told? The gate is asked, and what it allows is put into the outbox."""
     if subject.versions or subject.changes:
         around.publish(Evaluated(list(subject.changes), list(subject.versions)))
+    if around.forwarding is not None:
+        event = subject.event
+        around.forward_event(event, subject.person)
+        numbers = {subject.person, *(made.number for made in subject.regrouped)}
+        because = {"cause": "event", "message_ids": [event.message_id]}
+        around.forward_changes(subject.before, numbers, because, (event.position, event.slot), live=not event.historical)
     return APPLIED if subject.reason == "applied" else Ending("applied", subject.reason)
 
 
 FLOW: Final[tuple[tuple[str, Step], ...]] = (
     ("recognise", recognise),
+    ("notice", notice_profile),
     ("resolve", resolve_identity),
     ("fold", fold_profile),
     ("objects", fold_objects),

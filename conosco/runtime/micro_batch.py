@@ -35,6 +35,7 @@ from conosco.ports.tables import (
     CELLS,
     CURSORS,
     IDENTIFIERS,
+    LINK_PLACES,
     MAPPED_BY,
     META,
     OBJECT_PEOPLE,
@@ -44,6 +45,7 @@ from conosco.ports.tables import (
     QUARANTINE,
     TIMERS,
     TRAITS,
+    LinkPlaceRow,
     MappedByRow,
     MetaRow,
     PersonRow,
@@ -52,6 +54,7 @@ from conosco.ports.tables import (
 )
 from conosco.ports.work import Work
 from conosco.profile.objects import keep_objects, object_keys
+from conosco.profile.known import Known
 from conosco.profile.stage import fold, note_identifiers, regroup, release
 from conosco.profile.view import PersonView
 from conosco.resolve.resolution import Resolution
@@ -316,12 +319,15 @@ class MicroBatch:
         rules = around.configuration.rules
         match read_command(body):
             case LinkIdentifiers(link_id=link_id, kind=kind, left=left, right=right, reason=reason):
+                before = around.know((left, right))
                 resolution = assert_link(work, kind, left, right, around.now, around.position, link_id, reason, rules)
-                self._settle_resolution(resolution)
+                self._settle_resolution(resolution, before)
             case RetractLink(link_id=link_id):
+                place: LinkPlaceRow | None = work.get(LINK_PLACES, (link_id,))
+                before = around.know([(place.namespace, place.value)] if place else ())
                 retracted = retract_link(work, link_id, around.position, rules)
                 if retracted is not None:
-                    self._settle_resolution(retracted)
+                    self._settle_resolution(retracted, before)
             case ReplayQuarantined(addresses=addresses):
                 for address in addresses:
                     self._replay(address)
@@ -344,7 +350,7 @@ class MicroBatch:
         """The active destination of this key."""
         return next((made for made in self._around.configuration.destinations if made.key == key), None)
 
-    def _settle_resolution(self, resolution: Resolution) -> None:
+    def _settle_resolution(self, resolution: Resolution, known: Sequence[Known]) -> None:
         """What a manual link changed: people are regrouped, and their memberships follow."""
         around, work = self._around, self._work
         regrouping = resolution.regrouping
@@ -357,6 +363,8 @@ class MicroBatch:
         around.publish(settle_people(regrouped, gone, (), (), around, cause))
         # With a link goes what it said about when an identifier was first seen.
         around.publish(ask_redated(redated, around, cause))
+        numbers = [made.number for made in regrouped]
+        around.forward_changes(known, numbers, {"cause": kind}, (around.position, 0), live=True)
 
     def _replay(self, address: Address) -> None:
         """Try a quarantined event again; it leaves quarantine only if it is applied or turns out to be a duplicate."""
@@ -457,6 +465,7 @@ class MicroBatch:
         if not isinstance(event, Event):
             return
         configuration = around.configuration
+        before = around.know(event.identifiers)
         folded = fold(
             work,
             number,
@@ -474,3 +483,5 @@ class MicroBatch:
         # Its identifiers count as seen from now on, too.
         asked = configuration.plans.changed(view, folded.streams, folded.traits, True, event_at, around.now)
         around.publish(evaluate(work, number, person, view, asked, cause, around.ordinals))
+        because = {"cause": "event", "message_ids": [event.message_id]}
+        around.forward_changes(before, (number,), because, (position, slot), live=not event.historical)

@@ -1,9 +1,10 @@
 """What surrounds an event on its way: the micro-batch's Work, the configuration in force, now, and what is collected."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from heapq import heappush
 from typing import Any
 
+from conosco.activate.forward import Forwarding
 from conosco.activate.stage import activate
 from conosco.collect.object_rules import mentions_of
 from conosco.collect.objects import Mention
@@ -11,8 +12,10 @@ from conosco.govern.gate import Gate
 from conosco.model.event import Event
 from conosco.model.record import Record, slice_of
 from conosco.ports.log import Log
-from conosco.ports.tables import PERSONS, PersonRow
+from conosco.ports.state import Key
+from conosco.ports.tables import IDENTIFIERS, PERSONS, PersonRow
 from conosco.ports.work import Work
+from conosco.profile.known import Known, changes, know
 from conosco.profile.stage import next_waiting
 from conosco.resolve.resolution import Resolution
 from conosco.runtime.configuration import Configuration
@@ -42,6 +45,7 @@ class Surroundings:
         self.ordinals = ordinals
         self.gate = gate
         self.feed = Feed()
+        self.forwarding = Forwarding(work, configuration.forwarders, gate, secret) if configuration.forwarders else None
         self.position = 0
         self.now = 0
         # Timers that fall due within this micro-batch: (due, person), all that there are below the horizon.
@@ -131,3 +135,25 @@ class Surroundings:
         if found.changes:
             rows = activate(self.work, found.changes, self.configuration.destinations, self.gate, self.secret, self.now)
             self.feed.add("deliveries", rows)
+
+    def know(self, identifiers: Iterable[Key]) -> list[Known]:
+        """What is known of the people behind these identifiers, if anybody wants to be told what changes."""
+        if self.forwarding is None or not self.forwarding.watches_profiles:
+            return []
+        rows = [self.work.get(IDENTIFIERS, identifier) for identifier in identifiers]
+        return know(self.work, sorted({row.person for row in rows if row is not None and row.person}), self.now)
+
+    def forward_changes(
+        self, before: Sequence[Known], numbers: Iterable[int], because: dict[str, Any], cause: tuple[int, int], *, live: bool
+    ) -> None:
+        """Tell whom wants it how these people differ from what was known before."""
+        if self.forwarding is not None and self.forwarding.watches_profiles:
+            for change in changes(before, self.work, numbers, because, self.position, self.now, live=live):
+                self.feed.add("deliveries", self.forwarding.profile(change, self.now, cause))
+
+    def forward_event(self, event: Event, number: int) -> None:
+        """Pass an event on to whom wants it."""
+        if self.forwarding is not None:
+            rows = self.forwarding.event(event, self.work.get(PERSONS, (number,)), self.now)
+            if rows:
+                self.feed.add("deliveries", rows)

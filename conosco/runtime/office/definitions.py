@@ -24,7 +24,7 @@ from conosco.model.problem import Problem, Refused, refuse
 from conosco.model.record import Draft
 from conosco.ports.tables import DEFINITIONS
 from conosco.rules.catalogue import Catalogue
-from conosco.rules.interest import purpose_problems
+from conosco.rules.interest import interest_problems
 from conosco.rules.parse import parse_attribute, parse_where
 from conosco.runtime.bootstrap import hash_of, random_id
 from conosco.runtime.configuration import Configuration
@@ -153,7 +153,8 @@ class DefinitionsDesk:
             connector.read_settings(made.spec)
         except Refused as refused:
             return refused.problems
-        return purpose_problems(made)
+        known = self._reading.configuration().sources.values()
+        return interest_problems(made, {source.key for source in known})
 
 
 def _problems_of_segment(configuration: Configuration, made: Segment) -> list[Problem]:
