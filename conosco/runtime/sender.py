@@ -31,6 +31,7 @@ from conosco.runtime.sender_results import Results
 _OWN_FAULT: Final = frozenset({"http_409", "http_425"})
 URGENT_ROOM: Final = 8
 RUN_OUT_PAGE: Final = 1_000
+BATCHES_AT_ONCE: Final = 16
 FORGOTTEN_S: Final = 60.0
 
 
@@ -82,7 +83,7 @@ class Sender:
         self._context: Final = context
         self.lanes: Final[dict[str, Lane]] = {}
         self._results: Final = Results(log, state_reader, leases, self._pace)
-        self._put_off: Final[deque[tuple[float, str]]] = deque()
+        self._put_off: deque[tuple[float, str]] = deque()
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._wake: Final = asyncio.Event()
         self._run_out_at = 0
@@ -222,42 +223,65 @@ class Sender:
             elif lane.is_idle and now_s - lane.seen_s > FORGOTTEN_S:
                 del self.lanes[key]
         now = self._clock()
-        run_out = [lease for lease in await self._results.run_out(now) if lease.delivery_id not in self._results.held]
+        singles: list[RunOut] = []
+        batches: dict[str, list[str]] = {}
+        for lease in await self._results.run_out(now):
+            if lease.batch.startswith(BATCH):
+                batches.setdefault(lease.batch, []).append(lease.delivery_id)
+            elif lease.delivery_id not in self._results.held:
+                singles.append(lease)
         # In turn, so that those about which nothing can be done yet do not hide the others.
-        self._run_out_at = self._run_out_at if self._run_out_at < len(run_out) else 0
-        page = run_out[self._run_out_at : self._run_out_at + RUN_OUT_PAGE]
+        self._run_out_at = self._run_out_at if self._run_out_at < len(singles) else 0
+        page = singles[self._run_out_at : self._run_out_at + RUN_OUT_PAGE]
         self._run_out_at += RUN_OUT_PAGE
-        if page:
-            await self._see_to(page, now)
+        known = {name for lane in self.lanes.values() for name in lane.batches}
+        ended = self._see_to(page, now)
+        for name in [name for name in batches if name not in known][:BATCHES_AT_ONCE]:
+            ended.extend(self._form_again(name, batches[name], now))
+        await self._results.release(ended)
 
-    async def _see_to(self, run_out: Sequence[RunOut], now: int) -> None:
-        """Leases left over: batches are formed again as they were, what may not be repeated is set aside, others are freed."""
-        found = self._state.get_many(OUTBOX, [(lease.delivery_id,) for lease in run_out])
-        batches: dict[tuple[str, str], list[Due]] = {}
+    def _see_to(self, run_out: Sequence[RunOut], now: int) -> list[str]:
+        """Leases left over: what may not be repeated is set aside; those that are to be given up are returned."""
         ended: list[str] = []
+        found = self._state.get_many(OUTBOX, [(lease.delivery_id,) for lease in run_out])
         for lease in run_out:
             raw = found.get((lease.delivery_id,))
             row: OutboxRow | None = None if raw is None else decode_row(OUTBOX, raw)
             if row is None or row.state != "pending":
                 ended.append(lease.delivery_id)
-            elif self._results.is_sent(lease.delivery_id, row.attempts):
+            elif not lease.batch.startswith(ONCE) or self._results.is_sent(lease.delivery_id, row.attempts):
                 continue
-            elif lease.batch.startswith(ONCE) and row.attempts >= int(lease.batch.split("_")[1]):
+            elif row.attempts >= int(lease.batch.split("_")[1]):
                 # What became of it has been accounted for, and a person asked to try again.
                 ended.append(lease.delivery_id)
-            elif lease.batch.startswith(ONCE):
+            else:
                 # It was sent, or was about to be: nobody knows, and this must not happen twice.
                 self._results.held.add(lease.delivery_id)
                 self._results.add([_told(lease.delivery_id, row.attempts + 1, Reply("unknown", "lease_expired"), now, now, 0)])
-            elif lease.batch:
-                intent = read_intent(row)
-                batches.setdefault((intent.destination, lease.batch), []).append(Due(intent, row.attempts + 1))
-        for (key, name), dues in batches.items():
-            lane = self.lanes.setdefault(key, Lane(key, Breaker(self._patience, self._pace)))
-            if name not in lane.batches:
-                members = tuple(due.intent.delivery_id for due in dues)
-                lane.bind(name, Batch(members, dues[0].attempt, now, now))
-        await self._results.release(ended)
+        return ended
+
+    def _form_again(self, name: str, members: Sequence[str], now: int) -> list[str]:
+        """Bring a batch together again, whole, from the leases that it left; those of members that have ended are returned."""
+        found = self._state.get_many(OUTBOX, [(delivery_id,) for delivery_id in members])
+        rows: dict[str, OutboxRow] = {key[0]: decode_row(OUTBOX, raw) for key, raw in found.items()}
+        pending = [each for each in members if each in rows and rows[each].state == "pending"]
+        ended = [each for each in members if each not in pending]
+        if not pending:
+            return ended
+        key = read_intent(rows[pending[0]]).destination
+        lane = self.lanes.setdefault(key, Lane(key, Breaker(self._patience, self._pace)))
+        # Queued or put off on their own they can be had; those that are under way, or just were, cannot.
+        free = {due.intent.delivery_id for due in lane.queue} | {delivery_id for _, delivery_id in self._put_off}
+        under_way = self._results.held - free
+        if any(each in under_way or self._results.is_sent(each, rows[each].attempts) for each in pending):
+            return ended
+        bound = set(pending)
+        lane.queue = deque(due for due in lane.queue if due.intent.delivery_id not in bound)
+        self._put_off = deque(each for each in self._put_off if each[1] not in bound)
+        self._results.held -= bound
+        attempt = max(rows[each].attempts for each in pending) + 1
+        lane.bind(name, Batch(tuple(pending), attempt, now, now))
+        return ended
 
     # Sending ----------------------------------------------------------------------------------------------------------
 
@@ -302,7 +326,8 @@ class Sender:
                 ready.append(due)
                 continue
             self._put_off.append((put_off_until, delivery_id))
-            if leased[delivery_id]:
+            # Of a batch that was tried before, and is ours, what cannot be leased is stopped: it leaves the batch for good.
+            if leased[delivery_id] or (chosen.load.until and any(leased[each.intent.delivery_id] for each in chosen.load.dues)):
                 stale.append(delivery_id)
         return ready
 
@@ -344,7 +369,7 @@ class Sender:
             due = lane.queue.popleft()
             is_once = route.connector is not None and not route.connector.is_idempotent
             return Load([due], f"{ONCE}_{due.attempt}_{self._chance.getrandbits(64):016x}" if is_once else "")
-        dues = lane.fresh(route.limits, now)
+        dues = sorted(lane.fresh(route.limits, now), key=_order)
         if not dues:
             return None
         return Load(dues, _batch_name(dues))
@@ -365,7 +390,7 @@ class Sender:
             lane.unbind(name)
             return None
         self._results.held.update(batch.delivery_ids)
-        return Load(dues, name, max(batch.until, 1))
+        return Load(sorted(dues, key=_order), name, max(batch.until, 1))
 
     def _route(self, key: str) -> Route:
         """Find the way to a destination as it is defined now, so that a mended URL serves what was decided before."""
@@ -449,6 +474,11 @@ class Sender:
             for task in cut_off:
                 task.cancel()
         await self._results.finish(keeper, max(0.1, deadline - loop.time()), self._tasks)
+
+
+def _order(due: Due) -> tuple[int, str]:
+    """The order inside a batch, which anybody who forms it again finds again."""
+    return due.intent.created_at, due.intent.delivery_id
 
 
 def _batch_name(dues: Sequence[Due]) -> str:

@@ -30,7 +30,7 @@ class Results:
         self._leases: Final = leases
         self._pace: Final = pace
         # Queued, in flight, put off or with a result that is not yet in the log.
-        self.held: Final[set[str]] = set()
+        self.held: set[str] = set()
         # In the log, not yet seen to be applied by the worker, and still leased: what must not be sent again meanwhile.
         # The value says whether the lease is given up then; that of a batch which is tried again is not.
         self._sent: Final[dict[tuple[str, int], bool]] = {}

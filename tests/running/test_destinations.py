@@ -142,3 +142,78 @@ def test_without_the_administrators_word_no_file_is_written(tmp_path: Path) -> N
             "POST", "/api/destinations", {**a_webhook("lake", ""), "type": "files", "spec": {"folder": "x"}}
         )
         assert (answer.status, answer.json()["code"]) == (422, "files_not_allowed")
+
+
+def test_events_and_profile_changes_are_forwarded_as_they_happen(installation: Installation) -> None:
+    wanted = {
+        "events": ["event", "profile.changed"],
+        "purpose": "operations",
+        "fields": ["plan"],
+        "filter": {"events": ["Forwarded"], "where": [{"path": ["total"], "test": "at_least", "value": 5}]},
+    }
+    mapping = {"object": {"what": {"path": ["event", "event"]}, "total": {"path": ["event", "properties", "total"]}}}
+    with Sink() as raw, Sink() as mapped, Sink() as denied:
+        installation.post("/api/destinations", a_webhook("raw", raw.url, **wanted))
+        short = {**wanted, "events": ["event"], "mapping": mapping, "batch": {"events": 10, "wait_ms": 10}}
+        installation.post("/api/destinations", a_webhook("mapped", mapped.url, **short))
+        for_ads = {**a_webhook("ads", denied.url, **{**wanted, "purpose": "marketing"}), "purposes": ["marketing"]}
+        installation.post("/api/destinations", for_ads)
+        batch = [
+            {"type": "identify", "userId": "fay", "messageId": "f-1", "traits": {"plan": "gold", "secret": "never told"}},
+            {"type": "track", "event": "Forwarded", "userId": "fay", "messageId": "f-2", "properties": {"total": 9.10}},
+            {"type": "track", "event": "Forwarded", "userId": "fay", "messageId": "f-3", "properties": {"total": 1}},
+            {"type": "track", "event": "Other", "userId": "fay", "messageId": "f-4", "properties": {"total": 9}},
+            {
+                "type": "track",
+                "event": "Forwarded",
+                "userId": "fay",
+                "messageId": "f-5",
+                "properties": {"total": 9},
+                "timestamp": "2020-01-01T00:00:00Z",
+            },
+            {"type": "identify", "userId": "fay", "messageId": "f-6", "traits": {"plan": "gold"}},
+            {"type": "identify", "userId": "fay", "anonymousId": "fay-phone", "messageId": "f-7", "traits": {}},
+        ]
+        assert installation.track({"batch": batch}).status == 200
+        installation.settled()
+        until(lambda: len(raw.received()) >= 3 and bool(mapped.received()), "they are forwarded")
+        bodies = [json.loads(each.body) for each in raw.received()]
+        events = [body for body in bodies if body["type"] == "event"]
+        assert [event["event"]["message_id"] for event in events] == ["f-2"]
+        assert b'"properties":{"total": 9.1}' in next(each.body for each in raw.received() if b'"type":"event"' in each.body)
+        changes = {body["because"]["message_ids"][0]: body for body in bodies if body["type"] == "profile.changed"}
+        assert set(changes) == {"f-1", "f-7"}
+        assert changes["f-1"]["traits"] == ["plan", "secret"]
+        assert changes["f-1"]["values"] == {"plan": {"old": None, "new": "gold"}}
+        assert changes["f-7"]["identifiers_added"] == [{"namespace": "anonymous_id", "value": "fay-phone"}]
+        assert all(b"never told" not in each.body for each in raw.received())
+        (short_one,) = json.loads(mapped.received()[0].body)["deliveries"]
+        assert short_one["body"] == {"what": "Forwarded", "total": 9.1}
+        health = installation.get("/api/destinations/ads/health")
+        assert (health["deliveries"]["denied"], health["attempts"]) == (3, {"consent_unknown": 3})
+        assert denied.received() == []
+
+
+def test_what_cannot_be_forwarded_is_refused_with_its_place(installation: Installation) -> None:
+    spec = {"events": ["event"], "filter": {"sources": ["nowhere"], "where": [{"path": ["a"], "test": "is_like", "value": 1}]}}
+    answer = installation.api("POST", "/api/destinations", a_webhook("odd", "https://crm.example", **spec))
+    problems = [answer.json(), *answer.json()["problems"]]
+    assert [(each["code"], each["pointer"]) for each in problems] == [
+        ("forwarding_needs_purpose", "/spec/purpose"),
+        ("unknown_test", "/spec/filter/where/0/test"),
+        ("unknown_source", "/spec/filter/sources/0"),
+    ]
+    spec = {"events": ["event"], "purpose": "marketing", "mapping": {"paths": []}}
+    answer = installation.api("POST", "/api/destinations", a_webhook("odd", "https://crm.example", **spec))
+    assert answer.json()["code"] == "purpose_not_served"
+    assert answer.json()["problems"][0]["pointer"].startswith("/spec/mapping")
+
+
+def test_a_rebuild_finds_the_same_outbox_and_tallies(installation: Installation) -> None:
+    installation.settled()
+
+    def same() -> bool:
+        live, rebuilt, _ = installation.replay()
+        return live == rebuilt
+
+    until(same, "the digests are equal")
