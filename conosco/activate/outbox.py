@@ -116,7 +116,7 @@ def prune(work: Work, now: int) -> int | None:
     """
     ended = work.scan(OUTBOX_ENDED, (), None, _ENDED_PAGE + 1)
     for (ended_at,), ids in ended[:_ENDED_PAGE]:
-        if ended_at + KEPT_US > now:
+        if not is_long_ago(ended_at, now):
             return int(ended_at)
         work.prefetch(OUTBOX, [(delivery_id,) for delivery_id in ids.delivery_ids])
         for delivery_id in ids.delivery_ids:
@@ -125,6 +125,11 @@ def prune(work: Work, now: int) -> int | None:
                 work.delete(OUTBOX, (delivery_id,))
         work.delete(OUTBOX_ENDED, (ended_at,))
     return int(ended[-1][0][0]) if len(ended) > _ENDED_PAGE else None
+
+
+def is_long_ago(ended_at: int, now: int) -> bool:
+    """Whether what ended then leaves State now."""
+    return ended_at + KEPT_US <= now
 
 
 def oldest_end(work: Work, known: int | None) -> int | None:

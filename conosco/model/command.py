@@ -35,7 +35,7 @@ class RetryDelivery(msgspec.Struct, frozen=True, kw_only=True, tag_field="comman
     delivery_id: str
 
 
-class TestDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="command", tag="test_destination"):
+class TryDestination(msgspec.Struct, frozen=True, kw_only=True, tag_field="command", tag="test_destination"):
     """Send a delivery that is marked as a test and concerns nobody to a destination (its key)."""
 
     destination: str
@@ -57,7 +57,7 @@ class LiveFrom(msgspec.Struct, frozen=True, kw_only=True, tag_field="command", t
     position: int
 
 
-Command = LinkIdentifiers | RetractLink | ReplayQuarantined | RetryDelivery | TestDestination | ReplayDeliveries | LiveFrom
+Command = LinkIdentifiers | RetractLink | ReplayQuarantined | RetryDelivery | TryDestination | ReplayDeliveries | LiveFrom
 
 _DECODER: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 

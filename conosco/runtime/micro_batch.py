@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from conosco.activate.outbox import KEPT_US, oldest_end, park, prune, retry, settle
+from conosco.activate.outbox import is_long_ago, oldest_end, park, prune, retry, settle
 from conosco.activate.stage import make_test, replay
 from conosco.collect.object_rules import speaks_of_objects
 from conosco.collect.understand import Rejected, understand
@@ -20,7 +20,7 @@ from conosco.model.command import (
     ReplayQuarantined,
     RetractLink,
     RetryDelivery,
-    TestDestination,
+    TryDestination,
     read_command,
 )
 from conosco.model.definition import Destination
@@ -137,8 +137,7 @@ class MicroBatch:
             self._apply(record)
             self._oldest_end = oldest_end(self._work, self._oldest_end)
             # A definition may be applied again after a kill; what it lets go of must not depend on that.
-            is_old = self._oldest_end is not None and self._oldest_end + KEPT_US <= record.logged_at
-            if is_old and record.kind != "definition":
+            if self._oldest_end is not None and is_long_ago(self._oldest_end, record.logged_at) and record.kind != "definition":
                 self._oldest_end = prune(self._work, record.logged_at)
 
     def close(self, sequence: int) -> int:
@@ -333,7 +332,7 @@ class MicroBatch:
                     self._replay(address)
             case RetryDelivery(delivery_id=delivery_id):
                 around.feed.add("deliveries", retry(work, delivery_id, around.now))
-            case TestDestination(destination=key):
+            case TryDestination(destination=key):
                 tested = self._destination(key)
                 if tested is not None:
                     rows = make_test(work, tested, around.gate, around.secret, around.position, around.now)

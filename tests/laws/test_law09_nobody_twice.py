@@ -2,15 +2,19 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 
 import pytest
 
+from conosco.activate import outbox
 from conosco.activate.outbox import attempts_draft
 from conosco.engines.memory.state import MemoryState
 from conosco.govern.gate import Gate
-from conosco.model.command import LiveFrom, RetryDelivery
+from conosco.model.command import LiveFrom, ReplayDeliveries, RetryDelivery, TryDestination
 from conosco.model.delivery import Attempt, AttemptResult
+from conosco.model.record import Draft
 from conosco.ports.tables import MEMBERSHIPS, OUTBOX, OUTBOX_DUE, PROFILES
 from conosco.runtime.replay import rebuild
 from tests.laws.harness import GATE_SECRET, SECRET, Installation
@@ -22,13 +26,29 @@ SEEDS = range(3)
 PURPOSE_DESTINATIONS = {"operations": "hook", "marketing": "ads"}
 
 
+@contextmanager
+def kept(us: int) -> Iterator[None]:
+    """What ended leaves the outbox after so long inside."""
+    usual = outbox.KEPT_US
+    outbox.KEPT_US = us  # type: ignore[misc]  # a constant, but for this
+    try:
+        yield
+    finally:
+        outbox.KEPT_US = usual  # type: ignore[misc]
+
+
 def check(seed: int) -> None:
     acts = make_history(seed)
-    installation = Installation()
-    installation.perform_all(acts)
-    check_one_each(installation)
-    check_repetition(acts, installation)
-    check_replay(installation)
+    # For ever, so that all that ever was in the outbox can be counted.
+    with kept(10_000 * DAY):
+        installation = Installation()
+        installation.perform_all(acts)
+        check_one_each(installation)
+        check_repetition(acts, installation)
+        check_replay(installation)
+    with kept(DAY):
+        check_pruning(seed)
+    check_again()
     check_merge(seed)
     check_results(seed)
     check_takeover()
@@ -103,6 +123,60 @@ def check_repetition(acts: list[Act], installation: Installation) -> None:
             plain.perform(act)
         plain.settle()
     assert plain.outbox().keys() == installation.outbox().keys()
+
+
+def check_pruning(seed: int) -> None:
+    """What ended leaves State in time and nothing else does; old news of it is no news, and a rebuild forgets exactly the same."""
+    random = Random(seed)
+    installation = shop()
+    ends: dict[str, tuple[AttemptResult, int]] = {}
+    for number in range(12):
+        order(installation, f"m{number}", userId=f"user-{number}")
+        fresh = sorted(installation.outbox().keys() - ends.keys())
+        results: list[AttemptResult] = [random.choice(("delivered", "dead", "retry")) for _ in fresh]
+        attempts = [
+            Attempt(delivery_id=each, attempt=1, result=result, code="", at=installation.now, due_at=1)
+            for each, result in zip(fresh, results, strict=True)
+        ]
+        installation.log.append([attempts_draft(attempts)])
+        ends.update(zip(fresh, [(result, installation.now) for result in results], strict=True))
+        installation.settle()
+        installation.now += 5 * HOUR
+    installation.log.append([Draft(kind="tick")])
+    installation.settle()
+    left = installation.outbox()
+    gone = {each for each in ends if each not in left}
+    assert gone == {each for each, (result, at) in ends.items() if result == "delivered" and at + DAY <= installation.now}
+    assert gone
+    old = [Attempt(delivery_id=each, attempt=1, result="delivered", code="", at=installation.now) for each in sorted(gone)]
+    installation.log.append([attempts_draft(old)])
+    installation.command(ReplayDeliveries(destination="hook", delivery_ids=tuple(sorted(gone))))
+    installation.settle()
+    assert installation.outbox() == left
+    check_replay(installation)
+
+
+def check_again() -> None:
+    """What a person asks to be sent again goes out once a request, in a round of its own or under its own id; a replay repeats it."""
+    installation = shop()
+    order(installation, "m1", userId="user-1")
+    ids = sorted(installation.outbox())
+    ends: tuple[AttemptResult, ...] = ("delivered", "dead")
+    attempts = [
+        Attempt(delivery_id=each, attempt=1, result=result, code="", at=installation.now)
+        for each, result in zip(ids, ends, strict=True)
+    ]
+    installation.log.append([attempts_draft(attempts)])
+    installation.command(ReplayDeliveries(destination="hook", delivery_ids=(*ids, *ids)))
+    installation.command(TryDestination(destination="hook"))
+    installation.settle()
+    found = installation.outbox()
+    again = [each for each, (_, intent) in found.items() if intent.replay_of]
+    assert [found[each][1].replay_of for each in again] == [ids[0]]
+    assert (found[ids[0]][0].state, found[ids[1]][0].state) == ("delivered", "pending")
+    assert sum(intent.type == "test" for _, intent in found.values()) == 1
+    assert len(found) == 4
+    check_replay(installation)
 
 
 def check_replay(installation: Installation) -> None:

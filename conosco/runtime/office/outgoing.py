@@ -9,7 +9,7 @@ from conosco.activate.outbox import KEPT_US, read_intent
 from conosco.activate.stage import TEST
 from conosco.model import ids
 from conosco.model.answer import DeliveryError, DestinationHealth, Latency, ReplayedDeliveries, ReplayRange, TestResult
-from conosco.model.command import ReplayDeliveries, TestDestination
+from conosco.model.command import ReplayDeliveries, TryDestination
 from conosco.model.definition import Definition
 from conosco.model.delivery import DeliveryState
 from conosco.model.moment import spell_moment
@@ -87,7 +87,7 @@ class OutgoingDesk:
     async def test(self, ref: str, wait_ms: int) -> TestResult:
         """Send a test through the way of all deliveries, and wait for what comes of it."""
         destination = self._active(ref)
-        position, _ = await self._reading.command(TestDestination(destination=destination.key))
+        position, _ = await self._reading.command(TryDestination(destination=destination.key))
         secret = required_secret(self._reading.keys, INSTALLATION_SECRET)
         delivery_id = ids.derived("dlv", secret, destination.id, TEST, position)
         loop = asyncio.get_running_loop()

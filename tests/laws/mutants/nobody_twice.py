@@ -1,7 +1,7 @@
 """Broken variants of what becomes a delivery, and when, for law 9."""
 
-from conosco.activate.outbox import park, settle
-from conosco.activate.stage import _delivery_id, activate
+from conosco.activate.outbox import park, prune, settle
+from conosco.activate.stage import _delivery_id, _put_again, activate, replay
 from conosco.runtime.flow import evaluate_segments, recognise
 from conosco.segment.stage import carry_over
 from tests.laws.mutants.planting import Mutant
@@ -19,5 +19,9 @@ MUTANTS = (
     Mutant("ids depend on when they are made", _delivery_id, "change.position)", "change.position, id(change))"),
     Mutant("what was delivered may be moved", settle, 'row.state in ("delivered", "denied")', 'row.state == "denied"'),
     Mutant("news that is not new counts", settle, "attempt.attempt <= row.attempts or", ""),
+    Mutant("what waits is forgotten in time", prune, "and row.state in _ENDED", ""),
+    Mutant("what may be sent again never leaves", prune, "work.delete(OUTBOX, (delivery_id,))", "pass"),
+    Mutant("a replay hides what it is", _put_again, "replay_of=intent.replay_of or intent.delivery_id", 'replay_of=""'),
+    Mutant("a replay goes out under the old id", replay, 'row.state == "delivered" if is_own', "False if is_own"),
     Mutant("a takeover sends again", park, "if intent.position <= position:", "if False:"),
 )
