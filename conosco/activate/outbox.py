@@ -118,11 +118,8 @@ def prune(work: Work, now: int) -> int | None:
     for (ended_at,), ids in ended[:_ENDED_PAGE]:
         if not is_long_ago(ended_at, now):
             return int(ended_at)
-        work.prefetch(OUTBOX, [(delivery_id,) for delivery_id in ids.delivery_ids])
         for delivery_id in ids.delivery_ids:
-            row: OutboxRow | None = work.get(OUTBOX, (delivery_id,))
-            if row is not None and row.state in _ENDED:
-                work.delete(OUTBOX, (delivery_id,))
+            work.delete(OUTBOX, (delivery_id,))
         work.delete(OUTBOX_ENDED, (ended_at,))
     return int(ended[-1][0][0]) if len(ended) > _ENDED_PAGE else None
 

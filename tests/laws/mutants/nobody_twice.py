@@ -19,7 +19,6 @@ MUTANTS = (
     Mutant("ids depend on when they are made", _delivery_id, "change.position)", "change.position, id(change))"),
     Mutant("what was delivered may be moved", settle, 'row.state in ("delivered", "denied")', 'row.state == "denied"'),
     Mutant("news that is not new counts", settle, "attempt.attempt <= row.attempts or", ""),
-    Mutant("what waits is forgotten in time", prune, "and row.state in _ENDED", ""),
     Mutant("what may be sent again never leaves", prune, "work.delete(OUTBOX, (delivery_id,))", "pass"),
     Mutant("a replay hides what it is", _put_again, "replay_of=intent.replay_of or intent.delivery_id", 'replay_of=""'),
     Mutant("a replay goes out under the old id", replay, 'row.state == "delivered" if is_own', "False if is_own"),
