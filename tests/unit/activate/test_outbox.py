@@ -60,7 +60,8 @@ def test_what_ended_leaves_state_after_its_time_and_not_before() -> None:
 def test_much_that_ended_leaves_bit_by_bit() -> None:
     work = Work(MemoryState())
     for person in range(120):
-        settle(work, attempt(*decided(work, person)), NOW + person)
+        (delivery_id,) = decided(work, person)
+        settle(work, attempt(delivery_id), NOW + person)
     left = []
     while states(work):
         prune(work, NOW + 2 * KEPT_US)

@@ -103,9 +103,9 @@ def test_json_lines_hold_each_body_as_it_was_made(tmp_path: Path) -> None:
 def test_parquet_is_made_by_a_process_of_its_own(tmp_path: Path) -> None:
     parcel = a_parcel(an_intent(1), an_intent(2, {"person": {"name": "=zoë'\n", "points": 7}}))
     assert deliver(tmp_path, parcel, format="parquet", columns=["person.name", "person.points"]).result == "delivered"
-    found = duckdb.sql(
-        f'SELECT delivery_id, "person.name", "person.points" FROM \'{tmp_path}/crm/daily/bat_1.parquet\''
-    ).fetchall()
+    columns = 'delivery_id, "person.name", "person.points"'
+    with duckdb.connect() as connection:
+        found = connection.execute(f"SELECT {columns} FROM '{tmp_path}/crm/daily/bat_1.parquet'").fetchall()
     assert found == [("dlv_1", "n1", "1"), ("dlv_2", "=zoë'\n", "7")]
 
 
@@ -158,12 +158,16 @@ def test_what_cannot_be_written_waits(tmp_path: Path) -> None:
 def test_a_file_is_synced_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
     sync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: (steps.append("sync"), sync(handle))[1])
+
+    def synced(handle: int) -> None:
+        steps.append("sync")
+        sync(handle)
 
     def renamed(*names: Any, **folders: Any) -> None:
         steps.append("rename")
         replace(*names, **folders)
 
+    monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", renamed)
     files.write_file(tmp_path, [], "made", b"x")
     assert steps == ["sync", "rename", "sync"]
