@@ -70,7 +70,12 @@ def engine_names(root: Path) -> list[str]:
     """Engines named outside engines/ and the wiring: ask for a capability, never for a name. URL schemes may be named."""
     engine = re.compile(r"sqlite|duckdb|apsw|postgres|kafka|clickhouse|(?<![a-z])spark(?![a-z])", re.IGNORECASE)
     scheme = re.compile(r"\b(sqlite|duckdb|postgres|postgresql|kafka|spark|clickhouse)://", re.IGNORECASE)
-    apart = ("conosco/engines/", "conosco/runtime/bootstrap.py", "conosco/runtime/bootstrap_warehouse.py")
+    apart = (
+        "conosco/engines/",
+        "conosco/runtime/bootstrap.py",
+        "conosco/runtime/bootstrap_warehouse.py",
+        "conosco/runtime/bootstrap_files.py",
+    )
     found = []
     for path in _text(root, "conosco"):
         name = _name(root, path)
