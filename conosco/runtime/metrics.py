@@ -24,6 +24,18 @@ METRICS: Final[dict[str, Metric]] = {
     "conosco_log_alarms": Metric("gauge", (), "Findings of damage to the log; `conosco verify` explains them."),
     "conosco_log_records_lost": Metric("gauge", (), "Records of the log that damage has cost."),
     "conosco_disk_free_bytes": Metric("gauge", (), "Bytes that are free where the data folder lies."),
+    "conosco_deliveries": Metric(
+        "gauge", ("destination", "state"), "Deliveries by state; delivered and denied ones since the beginning."
+    ),
+    "conosco_delivery_attempts_total": Metric(
+        "counter", ("destination", "code"), "Attempts by what came of them, since the destination was made."
+    ),
+    "conosco_destination_breaker": Metric(
+        "gauge", ("destination",), "Whether a destination is left alone: 0 closed (no), 1 half open, 2 open (yes)."
+    ),
+    "conosco_delivery_latency_p99_ms": Metric(
+        "gauge", ("destination",), "Latency of the latest 256 deliveries, 99th percentile, in milliseconds."
+    ),
     "conosco_role_resident_bytes": Metric("gauge", ("role",), "Memory that a role's process holds."),
     "conosco_role_cpu_seconds_total": Metric("counter", ("role",), "Processor time of a role's process, since it started."),
     "conosco_stage_seconds_total": Metric(

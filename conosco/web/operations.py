@@ -13,7 +13,7 @@ from conosco.model.answer import Readiness, Sample, Status
 from conosco.runtime.metrics import METRICS
 from conosco.web.access import Desks, DoorDependency, bearer_token, client_address
 from conosco.web.forms import SqlForm
-from conosco.web.outgoing import OutgoingCollector
+from conosco.web.outgoing import outgoing_samples
 from conosco.web.reading import InState, InWarehouse
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
@@ -90,8 +90,8 @@ async def read_metrics(request: Request[Any, Any, Any], office: Desks, door: Doo
     if forwarded or client_address(request) not in _LOOPBACK:
         door.check_token(request, bearer_token(request))
     registry = CollectorRegistry()
-    registry.register(SampleCollector(await office.progress.samples()))
-    registry.register(OutgoingCollector(await office.outgoing.healths()))
+    samples = [*await office.progress.samples(), *outgoing_samples(await office.outgoing.healths())]
+    registry.register(SampleCollector(samples))
     shared: CollectorRegistry = request.app.state.registry
     return Response(generate_latest(registry) + generate_latest(shared), media_type=_METRICS_TYPE)
 

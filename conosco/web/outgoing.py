@@ -7,9 +7,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.params import JSONBody, QueryParameter
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from conosco.model.answer import DestinationHealth, ReplayedDeliveries, ReplayRange, TestResult
+from conosco.model.answer import DestinationHealth, ReplayedDeliveries, ReplayRange, Sample, TestResult
 from conosco.model.moment import parse_moment
 from conosco.model.problem import refuse
 from conosco.web.access import Desks
@@ -97,33 +96,17 @@ async def replay_deliveries(
     return Response(replayed, status_code=200 if replayed.applied else 202)
 
 
-class OutgoingCollector:
-    """Gives the health of all destinations to Prometheus in the registry's own format."""
-
-    def __init__(self, healths: Sequence[DestinationHealth]) -> None:
-        self._healths = healths
-
-    def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
-        """One sample a destination, state and code; codes are closed words."""
-        states = GaugeMetricFamily("conosco_deliveries", "Deliveries by state.", labels=["destination", "state"])
-        attempts = CounterMetricFamily(
-            "conosco_delivery_attempts", "Attempts by what came of them.", labels=["destination", "code"]
-        )
-        breakers = GaugeMetricFamily(
-            "conosco_destination_breaker", "0 closed, 1 half open, 2 open: left alone.", labels=["destination"]
-        )
-        latency = GaugeMetricFamily(
-            "conosco_delivery_latency_p99_ms", "Latency of the latest deliveries, 99th percentile.", labels=["destination"]
-        )
-        for health in self._healths:
-            for state, count in health.deliveries.items():
-                states.add_metric([health.destination, state], count)
-            for code, count in health.attempts.items():
-                attempts.add_metric([health.destination, code], count)
-            if health.breaker in _BREAKER:
-                breakers.add_metric([health.destination], _BREAKER[health.breaker])
-            latency.add_metric([health.destination], health.latency.p99_ms)
-        return [states, attempts, breakers, latency]
+def outgoing_samples(healths: Sequence[DestinationHealth]) -> list[Sample]:
+    """The health of all destinations as metrics; codes and states are closed words."""
+    samples: list[Sample] = []
+    for health in healths:
+        name = health.destination
+        samples.extend(Sample("conosco_deliveries", (name, state), count) for state, count in health.deliveries.items())
+        samples.extend(Sample("conosco_delivery_attempts_total", (name, code), count) for code, count in health.attempts.items())
+        if health.breaker in _BREAKER:
+            samples.append(Sample("conosco_destination_breaker", (name,), _BREAKER[health.breaker]))
+        samples.append(Sample("conosco_delivery_latency_p99_ms", (name,), health.latency.p99_ms))
+    return samples
 
 
 OUTGOING_ROUTES = (read_health, test_destination, replay_deliveries)
