@@ -9,6 +9,7 @@ import hashlib
 import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from secrets import token_hex
 from typing import Final, NamedTuple
 
 from conosco.activate.outbox import URGENT, read_intent
@@ -368,7 +369,7 @@ class Sender:
         if route.limits is None:
             due = lane.queue.popleft()
             is_once = route.connector is not None and not route.connector.is_idempotent
-            return Load([due], f"{ONCE}_{due.attempt}_{self._chance.getrandbits(64):016x}" if is_once else "")
+            return Load([due], f"{ONCE}_{due.attempt}_{token_hex(8)}" if is_once else "")
         dues = sorted(lane.fresh(route.limits, now), key=_order)
         if not dues:
             return None

@@ -181,7 +181,7 @@ _KEYS: dict[str, st.SearchStrategy[Key]] = {
     "int, int": st.tuples(st.integers(-2, 3), st.integers(-2, 3)),
     "text, text": st.tuples(st.sampled_from(["email", "user_id"]), st.text(alphabet="ab\x00", max_size=2)),
     "text, int, int": st.tuples(st.sampled_from("pq"), st.integers(0, 3), st.integers(0, 2)),
-    "int, text": st.tuples(st.integers(0, 3), st.text(alphabet="ab", max_size=2)),
+    "text, int, text": st.tuples(st.sampled_from("cd"), st.integers(0, 3), st.text(alphabet="ab", max_size=2)),
 }
 SHAPES = st.sampled_from(sorted(_KEYS))
 

@@ -34,7 +34,8 @@ def send(installation: Installation, message_id: str, event: str = "Order", ago:
 
 
 def test_the_steps_are_named_in_order() -> None:
-    assert [name for name, _ in FLOW] == ["recognise", "resolve", "fold", "objects", "evaluate", "activate"]
+    steps = ["recognise", "notice", "resolve", "fold", "objects", "evaluate", "activate"]
+    assert [name for name, _ in FLOW] == steps
 
 
 def test_an_event_that_makes_a_device_a_kiosk_still_counts_for_its_own_person(shop: Installation) -> None:
