@@ -84,7 +84,8 @@ def deliver(installation: Installation, random: Random) -> None:
     """What the sender and people add to the log: results of attempts, orders to try again, and a takeover now and then."""
     attempts: list[Attempt] = []
     rows = installation.outbox()
-    for (_, _, delivery_id), _ in list(installation.rows(OUTBOX_DUE))[: random.randrange(6)]:
+    by_time = sorted(key[1:] for key, _ in installation.rows(OUTBOX_DUE))
+    for _, delivery_id in by_time[: random.randrange(6)]:
         result: AttemptResult = random.choice(("delivered", "retry", "dead", "unknown"))
         number = rows[delivery_id][0].attempts + 1
         due_at = installation.now + random.randrange(MINUTE) if result == "retry" else 0
