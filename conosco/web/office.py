@@ -270,6 +270,7 @@ class Office(Protocol):
     def hooks(self) -> Hooks:
         """Webhook sources."""
 
+    @property
     def outgoing(self) -> Outgoing:
         """Destinations' health, tests and replays."""
 
