@@ -17,8 +17,8 @@ from conosco.model.event import Event
 from conosco.model.outcome import OutcomeKind, Reason
 from conosco.ports.tables import IDENTIFIERS, PERSONS, MembershipRow, PersonRow
 from conosco.profile.cells import split_address
-from conosco.profile.objects import keep_objects
 from conosco.profile.known import Known
+from conosco.profile.objects import keep_objects
 from conosco.profile.stage import NOTHING, Folded, Regrouped, fold, note_identifiers, regroup
 from conosco.profile.view import PersonView
 from conosco.resolve.stage import home_if_nothing_new, resolve

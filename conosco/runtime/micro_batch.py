@@ -53,8 +53,8 @@ from conosco.ports.tables import (
     encode_row,
 )
 from conosco.ports.work import Work
-from conosco.profile.objects import keep_objects, object_keys
 from conosco.profile.known import Known
+from conosco.profile.objects import keep_objects, object_keys
 from conosco.profile.stage import fold, note_identifiers, regroup, release
 from conosco.profile.view import PersonView
 from conosco.resolve.resolution import Resolution

@@ -186,7 +186,7 @@ def _check_leases(data: Path, promised: int) -> None:
             if not released:
                 assert leases.lease([Take(f"dlv_{step}")], START, 0) == [False], step
             elif step + 1 < promised:
-                assert f"dlv_{step}" not in leases.expired(START + 1), step
+                assert f"dlv_{step}" not in {each.delivery_id for each in leases.expired(START + 1)}, step
     finally:
         leases.close()
 
