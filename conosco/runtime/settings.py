@@ -59,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ``log_segment_bytes`` is the size from which a file of the log is followed by the next and sealed. ``disk_reserve_mb`` is
     the free room below which no event is taken any more (None: 2 % of the disk, at least 256 MB, at most a tenth of it).
     ``keep_raw_days`` is how long requests are kept as received; 0 is for ever.
+    ``import_folders`` are those from which the API may import files of this machine; none if empty. An upload is at most
+    ``upload_bytes_max`` long and leaves ``disk_reserve_bytes`` free.
     ``supervisor`` is the id of the process that started this role and with which it ends; 0 for one that was started alone.
     """
 
@@ -77,6 +79,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_segment_bytes: int = 1 << 30
     disk_reserve_mb: int | None = None
     keep_raw_days: int = 0
+    import_folders: tuple[Path, ...] = ()
+    upload_bytes_max: int = 4 << 30
+    disk_reserve_bytes: int = 1 << 30
     supervisor: int = 0
 
 
@@ -100,6 +105,8 @@ def read_settings(data: Path, host: str, port: int, environment: Mapping[str, st
         log_segment_bytes=_number(known, "CONOSCO_LOG_SEGMENT_MB", 1_024, 1) << 20,
         disk_reserve_mb=_number(known, "CONOSCO_DISK_RESERVE_MB", -1, 0) if known.get("CONOSCO_DISK_RESERVE_MB") else None,
         keep_raw_days=_number(known, "CONOSCO_KEEP_RAW_DAYS", 0, 0),
+        import_folders=tuple(Path(part) for part in known.get("CONOSCO_IMPORT_FOLDERS", "").split(",") if part.strip()),
+        upload_bytes_max=_number(known, "CONOSCO_UPLOAD_MB", 4_096, 1) << 20,
     )
 
 
@@ -148,3 +155,12 @@ def read_backup_key(environment: Mapping[str, str] | None = None) -> str:
 def environment_with(**extra: str) -> dict[str, str]:
     """This process's environment with some variables set, for processes that it starts."""
     return {**os.environ, **extra}
+
+
+# What an interpreter needs to start; nothing of it is secret.
+_BARE = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "TZDIR")
+
+
+def bare_environment() -> dict[str, str]:
+    """The environment of a process that must know nothing of this installation."""
+    return {name: os.environ[name] for name in _BARE if name in os.environ}
