@@ -105,6 +105,7 @@ MEANINGS: Final[dict[Reason, tuple[Heading, str, str]]] = {
         "Report it, and replay it after the update.",
     ),
     "not_an_object": ("refused", "It is JSON, and no object.", "Send each event as a JSON object."),
+    "import_undone": ("erased", "The import that brought it was undone.", "Nothing; import the file again if it was a mistake."),
     "erased_person": ("erased", "Its person was erased.", "Nothing; its content is gone."),
 }
 

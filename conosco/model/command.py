@@ -55,9 +55,38 @@ class LiveFrom(msgspec.Struct, frozen=True, kw_only=True, tag_field="command", t
     """A rebuilt State took over: pending intents up to this position are parked, for they may have been sent."""
 
     position: int
+    # The name of a rebuilt State that waits beside the live one; empty where the exchange has already been made.
+    rebuilt: str = ""
 
 
-Command = LinkIdentifiers | RetractLink | ReplayQuarantined | RetryDelivery | TryDestination | ReplayDeliveries | LiveFrom
+class BeginImport(msgspec.Struct, frozen=True, kw_only=True, tag_field="command", tag="begin_import"):
+    """Somebody imports a file: who answers for it says why. It changes nothing; the records that name it follow."""
+
+    import_id: str
+    name: str
+    source_id: str
+    file_digest: str
+    basis: str
+    note: str
+
+
+class UndoImport(msgspec.Struct, frozen=True, kw_only=True, tag_field="command", tag="undo_import"):
+    """An import is taken back: its slices are erased after this, and State is derived anew without them."""
+
+    import_id: str
+
+
+Command = (
+    LinkIdentifiers
+    | RetractLink
+    | ReplayQuarantined
+    | RetryDelivery
+    | TryDestination
+    | ReplayDeliveries
+    | LiveFrom
+    | BeginImport
+    | UndoImport
+)
 
 _DECODER: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 

@@ -35,6 +35,7 @@ Reason = Literal[
     "not_an_object",
     # erased
     "erased_person",
+    "import_undone",
 ]
 REASONS: Final[tuple[str, ...]] = get_args(Reason)
 

@@ -52,7 +52,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Slice 0 of a request: everything that was received beside the events themselves.
 
     ``call`` is the type implied by the path (empty where each event names its own), ``message_ids`` the ids given to
-    events that came without one (slot to id), ``shared`` the batch's own members as received, without the write key.
+    events that came without one (slot to id), ``shared`` the batch's own members as received, without the write key. Records
+    of an import name it, and the last row of its file that they hold or that was rejected before them.
     """
 
     received_at: int
@@ -67,6 +68,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     # keeps the rest of the body.
     body_id: str = ""
     each: tuple[str, ...] = ()
+    import_id: str = ""
+    import_row: int = 0
 
 
 def slice_stride(slices: int) -> int:

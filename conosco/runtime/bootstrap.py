@@ -76,6 +76,8 @@ class Folder:
         self.backups = data / "backups"
         self.backup_key = data / "backup-key"
         self.admin_token = data / "admin-token"
+        self.uploads = data / "uploads"
+        self.rebuilt = data / "rebuilt"
 
 
 def engine_versions() -> list[tuple[str, str, bool]]:
@@ -162,6 +164,15 @@ def copy_store(source: Path, target: Path) -> None:
 def store_format(path: Path) -> int:
     """The format number inside a file that an engine writes in place."""
     return format_of(path)
+
+
+def exchange_state(settings: Settings, path: Path) -> None:
+    """Put what another file holds in the place of State, in one transaction: readers see all of it or nothing."""
+    state = SqliteState(Folder(settings.data).state)
+    try:
+        state.replace_from(path)
+    finally:
+        state.close()
 
 
 def open_leases(settings: Settings) -> Leases:

@@ -14,6 +14,7 @@ from conosco.collect.object_rules import speaks_of_objects
 from conosco.collect.understand import Rejected, understand
 from conosco.govern.gate import Gate
 from conosco.model.command import (
+    BeginImport,
     LinkIdentifiers,
     LiveFrom,
     ReplayDeliveries,
@@ -21,6 +22,7 @@ from conosco.model.command import (
     RetractLink,
     RetryDelivery,
     TryDestination,
+    UndoImport,
     read_command,
 )
 from conosco.model.definition import Destination
@@ -28,7 +30,7 @@ from conosco.model.delivery import Attempt
 from conosco.model.event import Event
 from conosco.model.outcome import Outcome, OutcomeKind, Reason
 from conosco.model.problem import Refused
-from conosco.model.record import MAPPED, Record, slice_of
+from conosco.model.record import IMPORTED, MAPPED, Record, slice_of
 from conosco.ports.log import Log, LogFull
 from conosco.ports.state import Fenced, Key, State, StateFull
 from conosco.ports.tables import (
@@ -208,7 +210,7 @@ class MicroBatch:
     def _apply(self, record: Record) -> None:
         match record.kind:
             case "request":
-                self._apply_request(record.source_id, self._understood.pop(record.position))
+                self._apply_request(record, self._understood.pop(record.position))
             case "delivery":
                 self._apply_attempts(record)
             case "control":
@@ -221,18 +223,36 @@ class MicroBatch:
                 # A tick only moves time; definitions are applied by the worker between batches.
                 return
 
-    def _apply_request(self, source_id: str, items: Sequence[Event | Rejected]) -> None:
+    def _apply_request(self, record: Record, items: Sequence[Event | Rejected]) -> None:
+        if None in record.slices[1:]:
+            self._count_erased(record)
         kinds = [self._end(item) for item in items]
         self._counts["accepted"] += len(items)
         for kind in kinds:
             self._counts[_COUNTED_AS[kind]] += 1
         for kind in set(kinds):
-            told = (source_id, kind)
+            told = (record.source_id, kind)
             self.outcomes[told] = self.outcomes.get(told, 0) + kinds.count(kind)
         if items:
             self._activity.note(items[0].source_id, self._around.now, kinds)
         if len(kinds) != len(items):
             raise AssertionError(f"{len(items)} events went in and {len(kinds)} outcomes came out")
+
+    def _count_erased(self, record: Record) -> None:
+        """Events whose bytes are gone were accepted all the same; of an import that was undone all are gone."""
+        gone = [slot for slot, body in enumerate(record.slices[1:]) if body is None]
+        undone = bool(record.flags & IMPORTED) and len(gone) == len(record.slices) - 1
+        self._counts["accepted"] += len(gone)
+        self._counts["erased"] += len(gone)
+        for slot in gone:
+            lost = Rejected(
+                position=record.position,
+                slot=slot,
+                message_id=f"{record.position}-{slot}",
+                source_id=record.source_id,
+                reason="import_undone" if undone else "erased_person",
+            )
+            self._around.feed.outcome(self._outcome(lost, "erased", lost.reason))
 
     def _end(self, item: Event | Rejected) -> OutcomeKind:
         if isinstance(item, Rejected):
@@ -342,8 +362,12 @@ class MicroBatch:
                 if target is not None:
                     rows = replay(work, delivery_ids, target, around.gate, around.secret, around.position, around.now)
                     around.feed.add("deliveries", rows)
-            case LiveFrom(position=position):
-                around.feed.add("deliveries", park(work, position, around.now))
+            case LiveFrom(position=position, rebuilt=rebuilt):
+                # Where the exchange is made at this very record, everything before it may have been sent.
+                around.feed.add("deliveries", park(work, around.position if rebuilt else position, around.now))
+            case BeginImport() | UndoImport():
+                # What they mean is done in the log: records that name the import, and their erasure.
+                return
 
     def _destination(self, key: str) -> Destination | None:
         """The active destination of this key."""

@@ -16,6 +16,7 @@ from conosco.runtime.bootstrap import (
     open_worker_state,
     required_secret,
 )
+from conosco.runtime.exchange import exchange
 from conosco.runtime.journal import Journal
 from conosco.runtime.process import settings_of_role, stop_signal
 from conosco.runtime.report import Reporter
@@ -33,7 +34,9 @@ def run_worker(settings: Settings) -> None:
     keys = open_keys(settings)
     log = open_log(settings)
     state, checkpoint = open_worker_state(settings)
-    worker = Worker(log, state, required_secret(keys, INSTALLATION_SECRET), make_gate(keys), clock, journal.note)
+    worker = Worker(
+        log, state, required_secret(keys, INSTALLATION_SECRET), make_gate(keys), clock, journal.note, take_over=exchange(settings)
+    )
     folding = threading.Thread(target=_checkpoint, args=(checkpoint, stop), name="checkpoint", daemon=True)
     folding.start()
     journal.note("started", {"position": worker.position})

@@ -39,6 +39,8 @@ FEED_TABLES: Final[Mapping[str, tuple[str, str]]] = {
     "outcomes": ("outcome_versions", "changed_position"),
 }
 
+FEED_BEGIN: Final = ("feed_begin",)
+
 # The code of a Warehouse whose file could not go on; it has begun again by then.
 BROKEN: Final = "warehouse_broken"
 Address = tuple[int, int]
@@ -133,7 +135,8 @@ class WarehouseRole:
         reason = "" if self._is_stocked else self._take_stock()
         last = self.status.last_batch
         rows, is_full = self._feed_rows(last)
-        if reason := reason or _misfit(last, newest, rows):
+        # An empty warehouse can be filled from wherever this State's feed begins; a State that was exchanged begins later.
+        if reason := reason or _misfit(last or self._feed_begin() - 1, newest, rows):
             return self._mend(reason)
         if rows:
             self.absorb(rows)
@@ -170,6 +173,11 @@ class WarehouseRole:
         raw = self._state.get_many(CURSORS, [key]).get(key)
         return 0 if raw is None else int(decode_row(CURSORS, raw).value)
 
+    def _feed_begin(self) -> int:
+        """The sequence with which the feed of this State began."""
+        raw = self._state.get_many(CURSORS, [FEED_BEGIN]).get(FEED_BEGIN)
+        return 1 if raw is None else int(decode_row(CURSORS, raw).value)
+
     def _feed_rows(self, after: int) -> tuple[list[tuple[int, FeedRow]], bool]:
         """The rows that follow, up to about as many as one append takes; and whether there may be more."""
         taken: list[tuple[int, FeedRow]] = []
@@ -191,7 +199,7 @@ class WarehouseRole:
         if self.status.needs_rebuild != reason:
             self._note("warehouse_misfit", {"reason": reason})
         first = self._state.scan(FEED, (), None, 1)
-        if (first and first[0][0] == (1,)) or self._newest_sequence() == 0:
+        if (first and first[0][0] == (self._feed_begin(),)) or self._newest_sequence() == 0:
             self._warehouse.clear()
             self._is_stocked = False
             return True

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from conosco.govern.gate import Gate
+from conosco.model.command import LiveFrom, read_command
 from conosco.model.definition import Definition, kind_of, read_definition
 from conosco.model.problem import Refused
 from conosco.model.record import Draft, Record
@@ -45,7 +46,9 @@ class Worker:
         clock: Callable[[], int],
         note: Callable[[str, dict[str, Any]], None],
         events_per_batch: int = EVENTS_PER_BATCH,
+        take_over: Callable[[str, int], bool] | None = None,
     ) -> None:
+        """``take_over`` puts a rebuilt State, by its name, in the place of this one if it is there and stands at that position."""
         self._log = log
         self._state = state
         self._secret = secret
@@ -53,19 +56,24 @@ class Worker:
         self._clock = clock
         self._note = note
         self._events_per_batch = events_per_batch
-        self._position, epoch = state.offset()
-        # Records that follow, read already; dropped when anything fails, for then they are read again.
-        self._ahead: list[Record] = []
-        self._epoch = epoch + 1
-        self._configuration = load(state)
-        self._duplicates = Duplicates(state, secret)
-        self._sequence = int(meta(state, "feed_sequence", 0, CURSORS))
-        self._failures: dict[Address, int] = {}
-        self._poisoned: dict[Address, str] = {}
+        self._take_over = take_over
         self.step_ns: dict[str, int] = {}
         self.commits = self.commit_ns = 0
         # (source key, outcome) -> how many events since this process began.
         self.outcomes: dict[tuple[str, str], int] = {}
+        self._load()
+
+    def _load(self) -> None:
+        """Begin with what State says now."""
+        self._position, epoch = self._state.offset()
+        # Records that follow, read already; dropped when anything fails, for then they are read again.
+        self._ahead: list[Record] = []
+        self._epoch = epoch + 1
+        self._configuration = load(self._state)
+        self._duplicates = Duplicates(self._state, self._secret)
+        self._sequence = int(meta(self._state, "feed_sequence", 0, CURSORS))
+        self._failures: dict[Address, int] = {}
+        self._poisoned: dict[Address, str] = {}
         self._next_due: int | None = None
         self._know_due = False
 
@@ -125,6 +133,8 @@ class Worker:
             if not self._ahead:
                 return False
         records, self._ahead = self._ahead, []
+        if self._is_exchanged(records[0]):
+            return True
         if records[0].kind == "definition":
             self._apply_definition(records[0])
             self._ahead = records[1:]
@@ -134,12 +144,21 @@ class Worker:
             self._ahead = records[len(batch) :]
         return True
 
+    def _is_exchanged(self, record: Record) -> bool:
+        """At the record that says so, go on from a rebuilt State in place of this one, if it is really there."""
+        name = rebuilt_name(record)
+        if not name or self._take_over is None or not self._take_over(name, record.position):
+            return False
+        self._load()
+        self._note("state_exchanged", {"position": self._position})
+        return True
+
     def _cut(self, records: Sequence[Record]) -> list[Record]:
         """As many records as make a micro-batch; a definition begins a new one, for it changes how the next are read."""
         batch: list[Record] = []
         events = 0
         for record in records:
-            if record.kind == "definition" or (batch and events >= self._events_per_batch):
+            if record.kind == "definition" or (batch and (events >= self._events_per_batch or rebuilt_name(record))):
                 break
             batch.append(record)
             events += max(0, len(record.slices) - 1)
@@ -247,6 +266,14 @@ class Worker:
         self._position = record.position
         self._know_due = False
         self._note("definition_applied", {"kind": kind_of(definition), "key": definition.key, "position": record.position})
+
+
+def rebuilt_name(record: Record) -> str:
+    """The rebuilt State that a record asks to go on from; empty for every other record."""
+    if record.kind != "control" or not record.slices or record.slices[0] is None:
+        return ""
+    command = read_command(record.slices[0])
+    return command.rebuilt if isinstance(command, LiveFrom) else ""
 
 
 def versioned(definition: Definition, position: int) -> Definition:

@@ -253,6 +253,20 @@ class SqliteState:
         finally:
             target.close()
 
+    def replace_from(self, path: Path) -> None:
+        """Take the content of another State's file as this one's, in one durable transaction. Raises StateFull.
+
+        Whoever reads goes on seeing the old content until then; other processes need not open the file again.
+        """
+        source = connect(path, create=False, checkpoint_bytes=0)
+        try:
+            with self._using, self._connection.backup("main", source, "main") as copying:
+                copying.step()
+        except UNWRITABLE as error:
+            raise StateFull(f"{self._path.name}: {error}") from error
+        finally:
+            source.close()
+
     def close(self) -> None:
         """Roll back what is open and release files."""
         with self._using, self._checkpointing:
