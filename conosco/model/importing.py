@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from conosco.model.definition import Basis
+from conosco.model.problem import Problem
 
 FileKind = Literal["csv", "xlsx", "parquet", "jsonl"]
 ColumnType = Literal["text", "number", "moment"]
@@ -55,11 +56,14 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found in a file: its format, what must be asked, its first rows, and how many rows were looked at."""
+    """What was found in a file: its format, what must be asked, its columns and first rows, and how many rows were looked at."""
 
     format: FileFormat
     questions: tuple[Question, ...] = ()
+    names: tuple[str, ...] = ()
     rows: tuple[dict[str, Any], ...] = ()
+    # About how many rows there are; 0 where nobody can tell before reading them.
+    rows_about: int = 0
     rows_seen: int = 0
     is_whole: bool = True
     sheets: tuple[str, ...] = ()
@@ -108,7 +112,8 @@ class ImportRun(msgspec.Struct, frozen=True, kw_only=True):
     rows_read: int = 0
     accepted: int = 0
     rejected: int = 0
-    rows_total: int = 0
+    rows_about: int = 0
+    columns: tuple[str, ...] = ()
     position_before: int = 0
     position_last: int = 0
     ended_at: int | None = None
@@ -135,3 +140,72 @@ class IdentityPreview(msgspec.Struct, frozen=True, kw_only=True):
     new_people: int = 0
     known_people: int = 0
     people_merged: int = 0
+
+
+class PreviewAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What somebody wants to see before importing: without a mapping, the suggested one is shown at work."""
+
+    upload: str = ""
+    path: str = ""
+    source: str = ""
+    mapping: list[Any] = []
+    format: FileFormat = FileFormat()
+    key: tuple[str, ...] = ()
+
+
+class FilePreview(msgspec.Struct, frozen=True, kw_only=True):
+    """What an import would do. ``status`` is running until the whole file was read; then ``identity`` is exact.
+
+    ``events`` are those of the first rows, ``rejected_rows`` the first that would be, ``reasons`` counts all of them.
+    """
+
+    preview_id: str = ""
+    status: Literal["running", "done", "failed"] = "running"
+    description: Description | None = None
+    suggested_mapping: list[Any] = []
+    mapping: list[Any] = []
+    events: list[Any] = []
+    rows_read: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    rejected_rows: list[RejectedRow] = []
+    reasons: dict[str, int] = {}
+    identity: IdentityPreview | None = None
+    imported_before: str = ""
+    problems: tuple[Problem, ...] = ()
+
+
+class Uploaded(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that was sent to us: how it is called in what follows, its name as told, size and SHA-256."""
+
+    upload: str
+    name: str
+    bytes: int
+    digest: str
+    created_at: int
+
+
+class ImportAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An import as it is told: what was asked, how far it is, and what became of its rows."""
+
+    import_id: str
+    name: str
+    source: str
+    basis: Basis
+    note: str
+    status: ImportStatus
+    file_name: str
+    file_bytes: int
+    file_digest: str
+    rows_read: int
+    rows_about: int
+    accepted: int
+    rejected: int
+    applied: int
+    position: int
+    created_at: str
+    ended_at: str | None = None
+    problem: str = ""
+    problem_params: dict[str, str | int] = {}
+    undo_step: str = ""
+    undo_progress: float = 0.0

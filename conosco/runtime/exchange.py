@@ -44,6 +44,7 @@ WAIT_S_MAX: Final = 120.0
 POLL_S: Final = 0.02
 # The feed of a rebuilt State begins so far above the old one that no warehouse can take it for its continuation.
 FEED_GAP: Final = 1_000_000
+GRACE_S: Final = 3.0
 TRIES: Final = 5
 
 
@@ -144,9 +145,11 @@ class Rebuilder:
         while ready.exists():
             if self._stop.is_set():
                 raise Stopped
-            if live.offset()[0] >= position or monotonic() > deadline:
-                # It has gone past: the file is taken away before the position is told, so it was not this one.
-                return not ready.exists()
+            if live.offset()[0] >= position:
+                # Taken just now, and the file goes next; or passed over by a worker that was not willing.
+                deadline = min(deadline, monotonic() + GRACE_S)
+            if monotonic() > deadline:
+                return False
             self._stop.wait(POLL_S)
         return True
 

@@ -97,6 +97,8 @@ MODULES: Final = {
     "worker": "conosco.runtime.role_worker",
     "sender": "conosco.runtime.role_sender",
     "warehouse": "conosco.runtime.role_warehouse",
+    "importer": "conosco.runtime.imports.role_importer",
+    "previewer": "conosco.runtime.imports.role_previewer",
 }
 
 

@@ -18,6 +18,7 @@ from conosco.web.care import CARE_ROUTES
 from conosco.web.contract import openapi_config, read_contract
 from conosco.web.definitions import DEFINITION_ROUTES
 from conosco.web.hook_previews import HOOK_ROUTES
+from conosco.web.imports import IMPORT_ROUTES
 from conosco.web.journal import Note, keep_silent
 from conosco.web.not_built import NOT_BUILT_ROUTES
 from conosco.web.office import Office
@@ -77,6 +78,7 @@ def create_api(
             *CARE_ROUTES,
             *HOOK_ROUTES,
             *OUTGOING_ROUTES,
+            *IMPORT_ROUTES,
             *NOT_BUILT_ROUTES,
             read_session,
             open_session,

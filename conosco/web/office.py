@@ -5,7 +5,7 @@ A page's ``limit`` is between 1 and 10,000, and ``cursor`` is a text that an ear
 for the first page; ``bad_cursor`` (422) is refused. References (``ref``) are an id or a key.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 from conosco.model.answer import (
@@ -45,6 +45,7 @@ from conosco.model.answer import (
 )
 from conosco.model.definition import Definition, DefinitionKind
 from conosco.model.identifier import Identifier
+from conosco.model.importing import FilePreview, ImportAnswer, ImportAsked, PreviewAsked, Uploaded
 from conosco.ports.warehouse import Answer
 
 # A profile id (current or former), or any identifier of the person.
@@ -235,6 +236,37 @@ class Hooks(Protocol):
         """Keep a secret durably under a name. Refuses ``bad_key`` and ``out_of_range`` (422)."""
 
 
+class Imports(Protocol):
+    """Files in: uploads, previews, imports and their undoing. All but ``upload`` refuse ``not_found`` (404)."""
+
+    async def upload(self, name: str, chunks: AsyncIterator[bytes]) -> Uploaded:
+        """Keep a file as it comes. Refuses ``upload_too_large`` (413), ``disk_almost_full`` (507), ``file_empty`` (422)."""
+
+    async def preview(self, asked: PreviewAsked, wait_ms: int) -> FilePreview:
+        """Look through a file, waiting at most so long for the end. Refuses what is wrong with file, format or mapping (422)."""
+
+    async def preview_again(self, preview_id: str) -> FilePreview:
+        """How far a preview is."""
+
+    async def start(self, asked: ImportAsked) -> ImportAnswer:
+        """Ask for an import. Refuses what is wrong in it (422), ``path_not_allowed`` (403), ``imported_otherwise`` (409; ref)."""
+
+    async def list(self, cursor: str, limit: int) -> Page[ImportAnswer]:
+        """Imports, newest first."""
+
+    async def get(self, import_id: str) -> ImportAnswer:
+        """One import and how far it is."""
+
+    async def cancel(self, import_id: str) -> ImportAnswer:
+        """Stop it where it is. Refuses ``import_has_ended`` (409; state)."""
+
+    async def undo(self, import_id: str) -> ImportAnswer:
+        """Take it back. Refuses ``import_not_ended``, ``import_has_ended`` (409; state)."""
+
+    async def rejected(self, import_id: str) -> Iterator[bytes]:
+        """Its rejected rows as lines of CSV."""
+
+
 class Office(Protocol):
     """All desks. The runtime makes one per process that serves the API."""
 
@@ -269,6 +301,8 @@ class Office(Protocol):
     @property
     def hooks(self) -> Hooks:
         """Webhook sources."""
+    def imports(self) -> Imports:
+        """Files in, and out again."""
 
     @property
     def outgoing(self) -> Outgoing:

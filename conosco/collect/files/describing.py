@@ -163,12 +163,26 @@ def describe(file: BinaryIO, size: int, told: Told, columns: ColumnFile | None) 
         form = msgspec.structs.replace(form, columns=tuple(Column(name=name, type=_type_of(name, first)) for name in names))
     return Description(
         format=form,
+        names=tuple(names),
+        rows_about=_rows_about(file, size, form, columns, first),
         questions=told.questions,
         rows=tuple(row.values for row in first if row.fault is None),
         rows_seen=told.rows_seen or len(first),
         is_whole=told.is_whole and (form.kind in ("csv", "xlsx") or len(first) < SHOWN_ROWS),
         sheets=told.sheets,
     )
+
+
+def _rows_about(file: BinaryIO, size: int, form: FileFormat, columns: ColumnFile | None, first: Sequence[Row]) -> int:
+    """About how many rows there are, by the length of the first lines."""
+    if columns is not None:
+        return columns.row_count
+    if form.kind == "xlsx" or form.gzip or not first:
+        return 0
+    file.seek(0)
+    sample = file.read(1 << 16)
+    lines = sample.count(b"\n")
+    return size * lines // len(sample) if lines else len(first)
 
 
 def _type_of(name: str, rows: Sequence[Row]) -> Any:

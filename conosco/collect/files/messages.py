@@ -80,7 +80,8 @@ def frame(message: Message | Task) -> bytes:
 
 def read_message(body: bytes) -> Message:
     """Decode a message. Raises msgspec.DecodeError: the child is not trusted to speak well."""
-    return _DECODER.decode(body)
+    message: Message = _DECODER.decode(body)
+    return message
 
 
 def described(description: Description) -> Described:

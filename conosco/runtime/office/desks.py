@@ -14,6 +14,7 @@ from conosco.runtime.office.definitions import DefinitionsDesk
 from conosco.runtime.office.history import History
 from conosco.runtime.office.hooks import HooksDesk
 from conosco.runtime.office.outgoing import OutgoingDesk
+from conosco.runtime.office.imports import ImportsDesk
 from conosco.runtime.office.people import PeopleDesk
 from conosco.runtime.office.progress import ProgressDesk
 from conosco.runtime.office.reading import Reading
@@ -47,9 +48,11 @@ class Desks:
         self.hooks = HooksDesk(self.reading)
         self.outgoing = OutgoingDesk(self.reading, history, folder.sender_standing)
         self.questions = QuestionsDesk(history)
+        self.imports = ImportsDesk(self.reading, self._control, settings)
 
     def close(self) -> None:
         """Release files."""
+        self.imports.close()
         for door in (self.reading.state, self.reading.log, self._archive, self._control):
             door.close()
 
