@@ -2,7 +2,8 @@
 
 import base64
 import http.client
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -33,8 +34,32 @@ class Client:
         """Send a batch of events as an SDK does. Raises Failed."""
         return self._call("POST", "/v1/batch", batch, f"Basic {self._basic}")
 
+    def send(self, path: str, file: BinaryIO, size: int, advance: Callable[[int], None]) -> Any:
+        """Send a file as the body of a POST; ``advance`` is told how much of it went. Raises Failed."""
+
+        def parts() -> Iterator[bytes]:
+            sent = 0
+            while part := file.read(1 << 18):
+                yield part
+                sent += len(part)
+                advance(sent)
+
+        return self._decoded(self._answer("POST", path, parts(), f"Bearer {self._token}", {"content-length": str(size)}))
+
+    def fetch(self, path: str) -> bytes:
+        """The bytes that a GET answers. Raises Failed."""
+        return self._answer("GET", path, None, f"Bearer {self._token}", {})
+
     def _call(self, method: str, path: str, body: bytes | None, authorization: str) -> Any:
-        headers = {"authorization": authorization, "content-type": "application/json"}
+        return self._decoded(self._answer(method, path, body, authorization, {"content-type": "application/json"}))
+
+    def _decoded(self, raw: bytes) -> Any:
+        return msgspec.json.decode(raw) if raw else None
+
+    def _answer(
+        self, method: str, path: str, body: bytes | Iterator[bytes] | None, authorization: str, extra: dict[str, str]
+    ) -> bytes:
+        headers = {"authorization": authorization, **extra}
         try:
             self._connection.request(method, path, body, headers)
             answer = self._connection.getresponse()
@@ -44,7 +69,7 @@ class Client:
             raise Unreachable(f"{method} {path}: {error}") from None
         if answer.status >= 400:
             raise Failed(_words_of(raw) or f"{method} {path}: {answer.status} {raw[:500].decode(errors='replace')}")
-        return msgspec.json.decode(raw) if raw else None
+        return raw
 
 
 def _words_of(raw: bytes) -> str:

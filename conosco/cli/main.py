@@ -7,6 +7,7 @@ import typer
 from conosco.cli.backup import backup
 from conosco.cli.demo import demo
 from conosco.cli.doctor import doctor
+from conosco.cli.importing import import_file
 from conosco.cli.replay import replay
 from conosco.cli.restore import restore
 from conosco.cli.retention import retention
@@ -30,6 +31,7 @@ app.command()(verify)
 app.command()(retention)
 app.command()(backup)
 app.command()(restore)
+app.command("import")(import_file)
 
 
 def main() -> None:

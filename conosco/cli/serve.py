@@ -25,6 +25,7 @@ from conosco.runtime.process import stop_signal
 from conosco.runtime.settings import Settings, read_settings
 from conosco.runtime.supervisor import Supervisor, command_of
 
+ADDRESS_BYTES: Final = 200
 READY_WITHIN_S: Final = 60.0
 # The roles of a supervisor that was killed need a moment to notice and to let go of the port.
 PORT_FREE_WITHIN_S: Final = 5.0
@@ -81,6 +82,8 @@ class Running:
             note = Journal("supervisor", clock).note
             migrate(self.settings.data, clock, note, backing_up(self.settings, clock, note))
             prepare(self.settings)
+            # So that commands on this machine find the server of this folder.
+            os.pwrite(self._lock, self.url.encode().ljust(ADDRESS_BYTES), 0)
         except Refused as refused:
             raise typer.Exit(explain(refused)) from None
         except OSError as error:
@@ -139,6 +142,19 @@ class Running:
                 self.__exit__()
                 raise typer.Exit(1)
             time.sleep(0.03)
+
+
+def running_url(data: Path) -> str:
+    """The address of the server that runs on a folder; empty if none does."""
+    try:
+        with Folder(data).lock.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read(ADDRESS_BYTES).decode(errors="replace").strip()
+    except OSError:
+        pass
+    return ""
 
 
 def _check_port(settings: Settings) -> None:

@@ -11,7 +11,9 @@ import encodings.utf_16_be
 import encodings.utf_16_le
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import BinaryIO, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -52,6 +54,10 @@ def main(open_columns: OpenColumns | None) -> None:
         tell(CannotRead(problems=refused.problems))
     except MemoryError:
         tell(CannotRead(problems=(Problem(code="file_needs_too_much_memory"),)))
+    except Exception as error:  # noqa: BLE001  # a defect of ours, told by its place: its text may hold what is in the file
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+        tell(CannotRead(problems=(Problem(code="file_reading_failed", params={"where": where}),)))
 
 
 def _work(

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import zlib
 from collections import Counter
 from typing import BinaryIO, Final
@@ -20,6 +21,25 @@ _USUAL: Final = frozenset("€’“”„–—…°«»£§©®ºª \u00a0")
 _CANDIDATES: Final = ("cp1252", "cp1250", "iso8859-2")
 ENCODINGS: Final = frozenset({"utf-8", "utf-16-le", "utf-16-be", "cp1250", "cp1252", "iso8859-2", "iso8859-1"})
 _CHUNK: Final = 1 << 20
+
+
+class _FromStart(io.RawIOBase):
+    """An open file read from its beginning, apart from every other reading of it, and left open at the end."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # the base takes any buffer
+        """Fill the buffer."""
+        body = os.pread(self._descriptor, len(buffer), self._at)
+        self._at += len(body)
+        buffer[: len(body)] = body
+        return len(body)
 
 
 class Inflating(io.RawIOBase):
@@ -54,9 +74,9 @@ def is_gzip(file: BinaryIO) -> bool:
 
 
 def content(file: BinaryIO, size: int, compressed: bool) -> BinaryIO:
-    """The file from its beginning, inflated if need be. What is inflated cannot be sought in."""
-    file.seek(0)
-    return io.BufferedReader(Inflating(file, size), _CHUNK) if compressed else file
+    """The file from its beginning, inflated if need be; it cannot be sought in. Closing it leaves the file open."""
+    plain = io.BufferedReader(_FromStart(file.fileno()), _CHUNK)
+    return io.BufferedReader(Inflating(plain, size), _CHUNK) if compressed else plain
 
 
 def kind_of_file(file: BinaryIO, size: int) -> tuple[FileKind, bool]:

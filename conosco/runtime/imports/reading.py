@@ -113,7 +113,7 @@ class Reader:
         """How it ended: a child that was killed or ran out of memory says nothing any more."""
         code = self._process.wait()
         if code:
-            raise refuse("file_needs_too_much_memory" if code in (-6, -9, -11, 1) else "file_reading_failed")
+            raise refuse("file_needs_too_much_memory" if code in (-6, -9, -11) else "file_reading_failed")
 
 
 class Cancelled(Exception):
