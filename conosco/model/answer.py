@@ -507,12 +507,15 @@ class LinkWritten(msgspec.Struct, frozen=True, kw_only=True):
     applied: bool
 
 
+JobStatus = Literal["waiting", "running", "done", "failed", "cancelled"]
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Long work: how far it is (0 to 1) and how it ended. ``problem`` is an error code, empty if none."""
 
     job_id: str
     type: str
-    status: Literal["waiting", "running", "done", "failed", "cancelled"]
+    status: JobStatus
     progress: float
     created_at: When
     ended_at: When | None = None

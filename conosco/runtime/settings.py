@@ -32,6 +32,11 @@ VARIABLES: Final[dict[str, tuple[str, str]]] = {
         "Networks of the reverse proxies in front of Conosco. Only their `X-Forwarded-For`, `-Proto` and `-Host` are believed.",
     ),
     "CONOSCO_BACKUP_KEY": ("none", "The backup key for `conosco restore`, where it is given no `--key-file`."),
+    "CONOSCO_IMPORT_FOLDERS": (
+        "empty: none",
+        "Folders of the server, separated by commas, whose files may be imported by their path; other files are uploaded.",
+    ),
+    "CONOSCO_UPLOAD_MB": ("`4096`", "The largest file that may be uploaded."),
     "CONOSCO_PUBLIC_URL": (
         "the address that `serve` listens on",
         "The address under which people reach Conosco, such as `https://cdp.example.com`; sign-in links begin with it.",

@@ -8,6 +8,7 @@ from typing import Final
 
 from conosco.runtime.asking import Asking
 from conosco.runtime.bootstrap import Folder, clock, open_archive, open_control, open_keys, open_log, open_state
+from conosco.runtime.imports.records import Imports
 from conosco.runtime.office.access import AccessDesk
 from conosco.runtime.office.care import CareDesk, QuestionsDesk
 from conosco.runtime.office.definitions import DefinitionsDesk
@@ -39,7 +40,7 @@ class Desks:
         self._archive = open_archive(settings)
         self.access = AccessDesk(self._control, keys, clock)
         disk = probe(folder.data, reserve_check(folder.data, settings.disk_reserve_mb))
-        self.progress = ProgressDesk(self.reading, disk, folder, self._archive)
+        self.progress = ProgressDesk(self.reading, disk, folder, self._archive, Imports(self._control, folder))
         self.definitions = DefinitionsDesk(self.reading, connectors, files_allowed=settings.files is not None)
         self.segments = SegmentsDesk(self.reading, history)
         self.people = PeopleDesk(self.reading, history)

@@ -8,13 +8,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal
 
-from conosco.model.answer import Job, Page, Readiness, Sample, SourceCounts, Status
+from conosco.model.answer import Job, JobStatus, Page, Readiness, Sample, SourceCounts, Status
+from conosco.model.importing import ENDED, ImportRun, ImportStatus
 from conosco.model.moment import SECOND, spell_moment
 from conosco.ports.archive import Archive
 from conosco.ports.tables import CURSORS
 from conosco.runtime.asking import WarehouseUnavailable
 from conosco.runtime.bootstrap import Folder
-from conosco.runtime.office.reading import POLL_S, Reading
+from conosco.runtime.imports.records import Imports
+from conosco.runtime.office.reading import POLL_S, Reading, cursor_of, read_cursor
 from conosco.runtime.report import read_reports, trouble
 from conosco.runtime.source_activity import activity_key, read_activity
 
@@ -31,12 +33,24 @@ ADVICE: Final = {
     "rebuilding": "The warehouse cannot be brought up to date and waits to be filled anew; see the journal.",
     "stuck": "This role has been at one thing for two minutes. See the journal; restarting it loses nothing.",
 }
+_JOB_STATUS: Final[dict[ImportStatus, JobStatus]] = {
+    "waiting": "waiting",
+    "running": "running",
+    "done": "done",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "undoing": "running",
+    "undone": "done",
+}
 
 
 class ProgressDesk:
     """Implements ``web.office.Progress``. ``probe`` makes a real durable write and says whether it succeeded."""
 
-    def __init__(self, reading: Reading, probe: Callable[[], bool], folder: Folder, archive: Archive) -> None:
+    def __init__(
+        self, reading: Reading, probe: Callable[[], bool], folder: Folder, archive: Archive, imports: Imports
+    ) -> None:
+        self._imports = imports
         self._reading = reading
         self._archive = archive
         self._probe = probe
@@ -165,10 +179,17 @@ class ProgressDesk:
         return low
 
     async def jobs(self, cursor: str, limit: int) -> Page[Job]:
-        """Long work under way: putting a definition in force over all history is the only kind so far."""
+        """Long work: imports, newest first, and before them putting a definition in force over all history."""
+        skip: int = read_cursor(cursor, int) or 0
+        runs = self._imports.all()
+        jobs = [] if cursor else self._backfill()
+        jobs += [job_of(run) for run in runs[skip : skip + limit]]
+        return Page(items=jobs, next=cursor_of(skip + limit) if len(runs) > skip + limit else None)
+
+    def _backfill(self) -> list[Job]:
         row = self._reading.row(CURSORS, ("backfill",))
-        if row is None or cursor:
-            return Page(items=[])
+        if row is None:
+            return []
         people = int(self._reading.meta("identifier_count", 0)) or 1
         share = max(0, row.value["cursor"]) / people if row.value["step"] == "people" else 0.0
         job = Job(
@@ -178,7 +199,22 @@ class ProgressDesk:
             progress=min(1.0, share),
             created_at=spell_moment(row.value["begun_at"]),
         )
-        return Page(items=[job])
+        return [job]
+
+
+def job_of(run: ImportRun) -> Job:
+    """An import as a job: waiting, running, or how it ended."""
+    is_over = run.status in ENDED
+    share = run.undo_progress if run.status == "undoing" else run.rows_read / max(run.rows_about, run.rows_read, 1)
+    return Job(
+        job_id=run.import_id,
+        type="import",
+        status=_JOB_STATUS[run.status],
+        progress=1.0 if is_over else min(0.99, share),
+        created_at=spell_moment(run.created_at),
+        ended_at=None if run.ended_at is None else spell_moment(run.ended_at),
+        problem=run.problem,
+    )
 
 
 def sizes(folder: Path) -> list[int]:

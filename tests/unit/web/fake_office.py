@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Literal, TypeVar
 
@@ -55,6 +55,7 @@ from conosco.model.answer import (
 )
 from conosco.model.definition import Definition, DefinitionKind, Destination, Purpose, Source, kind_of
 from conosco.model.identifier import Identifier
+from conosco.model.importing import FilePreview, ImportAnswer, ImportAsked, PreviewAsked, Uploaded
 from conosco.model.problem import Problem, Refused, refuse
 from conosco.ports.warehouse import Answer, QueryFailed
 from conosco.web.office import PersonRef
@@ -558,6 +559,75 @@ class FakeHooks:
         self.secrets[name] = value
 
 
+class FakeImports:
+    """Keeps uploads and imports in memory; nothing is read."""
+
+    def __init__(self) -> None:
+        self.uploads: dict[str, Uploaded] = {}
+        self.made: list[ImportAnswer] = []
+
+    async def upload(self, name: str, chunks: AsyncIterator[bytes]) -> Uploaded:
+        size = 0
+        async for chunk in chunks:
+            size += len(chunk)
+        if not size:
+            raise refuse("file_empty")
+        kept = Uploaded(upload=f"upl_{len(self.uploads)}", name=name, bytes=size, digest="00", created_at=0)
+        self.uploads[kept.upload] = kept
+        return kept
+
+    async def preview(self, asked: PreviewAsked, wait_ms: int) -> FilePreview:
+        if asked.upload not in self.uploads:
+            raise refuse("not_found", status=404, kind="upload", ref=asked.upload)
+        return FilePreview(preview_id="prv_1", status="running" if wait_ms == 0 else "done")
+
+    async def preview_again(self, preview_id: str) -> FilePreview:
+        return FilePreview(preview_id=preview_id, status="done")
+
+    async def start(self, asked: ImportAsked) -> ImportAnswer:
+        if asked.upload not in self.uploads:
+            raise refuse("not_found", status=404, kind="upload", ref=asked.upload)
+        made = ImportAnswer(
+            import_id=f"imp_{len(self.made)}",
+            name=asked.name,
+            source=asked.source,
+            basis=asked.basis,
+            note=asked.note,
+            status="waiting",
+            file_name="file",
+            file_bytes=1,
+            file_digest="00",
+            rows_read=0,
+            rows_about=0,
+            accepted=0,
+            rejected=0,
+            applied=0,
+            position=1,
+            created_at=T1,
+        )
+        self.made.append(made)
+        return made
+
+    async def list(self, cursor: str, limit: int) -> Page[ImportAnswer]:
+        return page_of(self.made, cursor, limit)
+
+    async def get(self, import_id: str) -> ImportAnswer:
+        for made in self.made:
+            if made.import_id == import_id:
+                return made
+        raise refuse("not_found", status=404, kind="import", ref=import_id)
+
+    async def cancel(self, import_id: str) -> ImportAnswer:
+        return await self.get(import_id)
+
+    async def undo(self, import_id: str) -> ImportAnswer:
+        raise refuse("import_not_ended", status=409, state=(await self.get(import_id)).status)
+
+    async def rejected(self, import_id: str) -> Iterator[bytes]:
+        await self.get(import_id)
+        return iter([b"row,reason\r\n"])
+
+
 class FakeOffice:
     """All desks."""
 
@@ -572,3 +642,4 @@ class FakeOffice:
         self.hooks = FakeHooks()
         self.outgoing = FakeOutgoing()
         self.questions = FakeQuestions()
+        self.imports = FakeImports()
