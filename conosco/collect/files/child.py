@@ -4,6 +4,7 @@ Its parent trusts nothing that it says beyond its shape. How it ends is told by 
 """
 
 import contextlib
+import encodings.cp437
 import encodings.cp1250
 import encodings.cp1252
 import encodings.iso8859_2
@@ -27,7 +28,7 @@ from conosco.rules.mapping import EventMapping, compile_mapping
 from conosco.rules.mapping_parse import parse_event_mappings
 
 # Named so that they are loaded before no file can be opened any more.
-_CODECS: Final = (encodings.cp1250, encodings.cp1252, encodings.iso8859_2, encodings.utf_16_le, encodings.utf_16_be)
+_CODECS: Final = (encodings.cp437, encodings.cp1250, encodings.cp1252, encodings.iso8859_2, encodings.utf_16_le, encodings.utf_16_be)
 OpenColumns = Callable[[int], ColumnFile]
 
 

@@ -20,6 +20,7 @@ _LETTERS: Final = frozenset("ąćęłńóśźżĄĆĘŁŃÓŚŹŻàèéìíòó�
 _USUAL: Final = frozenset("€’“”„–—…°«»£§©®ºª \u00a0")
 _CANDIDATES: Final = ("cp1252", "cp1250", "iso8859-2")
 ENCODINGS: Final = frozenset({"utf-8", "utf-16-le", "utf-16-be", "cp1250", "cp1252", "iso8859-2", "iso8859-1"})
+_WIDE_BOMS: Final = (b"\xff\xfe", b"\xfe\xff")
 _CHUNK: Final = 1 << 20
 
 
@@ -92,7 +93,7 @@ def kind_of_file(file: BinaryIO, size: int) -> tuple[FileKind, bool]:
         return "xlsx", compressed
     if head.startswith(_PARQUET):
         return "parquet", compressed
-    if any(head.startswith(bom) for bom, _ in _BOMS) or _looks_wide(head):
+    if head.startswith(_WIDE_BOMS) or _looks_wide(head):
         return "csv", compressed
     if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
         return "jsonl", compressed

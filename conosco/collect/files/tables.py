@@ -84,7 +84,12 @@ def _typed(raw: Iterator[RawRow], names: list[str], form: FileFormat, lenient: f
                         continue
                     fault = Fault("wrong_value", {"column": names[index], "type": kind})  # noqa: PLW2901
                     break
-        yield Row(number, {} if fault else dict(zip(names, values, strict=True)), fields, fault)
+        yield Row(number, {} if fault else present(names, values), fields, fault)
+
+
+def present(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """The values that there are, by column: an empty field says nothing, not even that it is empty."""
+    return {name: value for name, value in zip(names, values, strict=False) if value is not None}
 
 
 def json_rows(file: BinaryIO, size: int, form: FileFormat) -> Iterator[Row]:
@@ -187,7 +192,7 @@ def _cells(
             continue
         number += 1
         shown = [_shown(cell) for cell in cells]
-        values = {name: None if cell == "" else plain(cell) for name, cell in zip(names, cells, strict=False)}
+        values = present(names, [None if cell == "" else plain(cell) for cell in cells])
         fault = None
         for name, value in values.items():
             if value is not None and name in texts and not isinstance(value, str):
@@ -222,7 +227,7 @@ def column_rows(file: ColumnFile, form: FileFormat, after: int) -> Iterator[Row]
             for index in texts:
                 if values[index] is not None and not isinstance(values[index], str):
                     values[index] = str(values[index])
-            row, fault = dict(zip(names, values, strict=True)), None
+            row, fault = present(names, values), None
             for name, read in readers.items():
                 if isinstance(row.get(name), str):
                     try:

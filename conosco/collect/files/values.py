@@ -16,7 +16,7 @@ from conosco.model.importing import Column, DateOrder, Question
 _PLAIN: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?\Z", re.ASCII)
 _WHOLE: Final = re.compile(r"-?(?:0|[1-9][0-9]*)\Z", re.ASCII)
 _MARKED: Final = re.compile(
-    r"-?(?:0|[1-9][0-9]*|[1-9][0-9]{0,2}(?:([.,'  \u202f])[0-9]{3})(?:\1[0-9]{3})*)(?:([.,])[0-9]+)?\Z", re.ASCII
+    r"-?(?:0|[1-9][0-9]*|[1-9][0-9]{0,2}(?:([.,' \u00a0\u202f])[0-9]{3})(?:\1[0-9]{3})*)(?:([.,])[0-9]+)?\Z", re.ASCII
 )
 _ONE_MARK: Final = re.compile(r"-?[1-9][0-9]{0,2}([.,])[0-9]{3}\Z", re.ASCII)
 _ISO: Final = re.compile(r"\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?\s*(?:[Zz]|[+-]\d\d:?\d\d)?)?\Z", re.ASCII)
@@ -28,7 +28,7 @@ _ADDRESS: Final = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+\Z")
 _COMPACT: Final = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\Z", re.ASCII)
 # Headings of columns in which eight digits are a date and no number.
 DATED: Final = re.compile(r"date|day|data|giorno|dzie|dia|time|czas", re.IGNORECASE)
-_SPACES: Final = "  \u202f"
+_SPACES: Final = " \u00a0\u202f"
 # Two-digit years belong to the century that POSIX gives them.
 _PIVOT: Final = 69
 

@@ -59,6 +59,7 @@ class Lobby:
     hooks = property(lambda self: self.office.hooks)
     outgoing = property(lambda self: self.office.outgoing)
     questions = property(lambda self: self.office.questions)
+    imports = property(lambda self: self.office.imports)
 
 
 _LOBBY = Lobby()
