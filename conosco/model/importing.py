@@ -133,6 +133,8 @@ class IdentityPreview(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     rows: int = 0
+    # False for files so long that only their beginning was followed.
+    is_exact: bool = True
     new: int = 0
     known: int = 0
     merging: int = 0

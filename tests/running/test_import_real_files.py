@@ -29,6 +29,7 @@ JOURNEY = [
         "properties": {"rest": True},
     }
 ]
+PATIENT_S = 900.0
 pytestmark = [pytest.mark.deep, pytest.mark.timeout(1_800)]
 
 
@@ -45,7 +46,7 @@ def bring(installation: Installation, name: str, mapping: Any) -> dict[str, Any]
     asked = {"upload": upload, "source": "default", "mapping": mapping, "basis": "legitimate_interest", "note": "public data"}
     answer = installation.api("POST", "/api/imports", asked)
     assert answer.status == 202, answer
-    made = ended(installation, answer.json()["import_id"])
+    made = ended(installation, answer.json()["import_id"], patience_s=PATIENT_S)
     installation.settled(600)
     return made
 
@@ -65,7 +66,7 @@ def test_online_retail_comes_in_exactly_and_goes_again(installation: Installatio
     assert row[0] == 9_288 and abs(float(row[1]) + 896_812.490) < 0.001
     customers = "select count(distinct profile_id) from events where properties->>'customer' is not null"
     assert installation.sql(customers) == [[4_372]]
-    undo(installation, made["import_id"])
+    undo(installation, made["import_id"], PATIENT_S)
     installation.settled(600)
     assert installation.sql("select count(*) from events") == [[0]]
     assert installation.sql("select count(*) from profiles") == [[0]]

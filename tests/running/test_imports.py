@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.running.installation import ADMIN_TOKEN, Installation, kill, until
+from tests.running.installation import ADMIN_TOKEN, PATIENCE_S, Installation, kill, until
 
 TOKEN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 MAPPING = [
@@ -60,7 +60,7 @@ def start(installation: Installation, upload: str, mapping: Any = None, **more: 
     return str(answer.json()["import_id"])
 
 
-def ended(installation: Installation, import_id: str, *wanted: str) -> dict[str, Any]:
+def ended(installation: Installation, import_id: str, *wanted: str, patience_s: float = PATIENCE_S) -> dict[str, Any]:
     """The import, once it has ended and what it brought is applied."""
     found: dict[str, Any] = {}
 
@@ -69,15 +69,15 @@ def ended(installation: Installation, import_id: str, *wanted: str) -> dict[str,
         over = found["status"] in ("done", "failed", "cancelled", "undone")
         return over and (found["status"] == "undone" or found["applied"] == found["accepted"])
 
-    until(is_over, f"import {import_id} ends")
+    until(is_over, f"import {import_id} ends", patience_s)
     assert found["status"] in (wanted or ("done",)), found
     return found
 
 
-def undo(installation: Installation, import_id: str) -> None:
+def undo(installation: Installation, import_id: str, patience_s: float = PATIENCE_S) -> None:
     answer = installation.api("POST", f"/api/imports/{import_id}/undo", {})
     assert answer.status == 202, answer
-    ended(installation, import_id, "undone")
+    ended(installation, import_id, "undone", patience_s=patience_s)
 
 
 def test_a_file_is_previewed_imported_and_counted_exactly(installation: Installation) -> None:

@@ -28,7 +28,14 @@ from conosco.rules.mapping import EventMapping, compile_mapping
 from conosco.rules.mapping_parse import parse_event_mappings
 
 # Named so that they are loaded before no file can be opened any more.
-_CODECS: Final = (encodings.cp437, encodings.cp1250, encodings.cp1252, encodings.iso8859_2, encodings.utf_16_le, encodings.utf_16_be)
+_CODECS: Final = (
+    encodings.cp437,
+    encodings.cp1250,
+    encodings.cp1252,
+    encodings.iso8859_2,
+    encodings.utf_16_le,
+    encodings.utf_16_be,
+)
 OpenColumns = Callable[[int], ColumnFile]
 
 

@@ -27,11 +27,13 @@ class IdentityForecast:
         self._touched: set[int] = set()
         self._counts = dict.fromkeys(("new", "known", "merging", "conflicting"), 0)
         self._merged = 0
+        self._is_exact = True
         self.rows = 0
 
     def add(self, events: Sequence[Event]) -> None:
         """Take events in their order."""
         if self.rows + len(events) > EVENTS_MAX:
+            self._is_exact = False
             return
         self._work.prefetch(IDENTIFIERS, {key for event in events for key in identifier_keys(event)})
         for event in events:
@@ -72,6 +74,7 @@ class IdentityForecast:
         """What was found so far."""
         return IdentityPreview(
             rows=self.rows,
+            is_exact=self._is_exact,
             new_people=len(self._fresh),
             known_people=len(self._touched),
             people_merged=self._merged,

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from conosco.model.importing import ENDED, ImportRun, RejectedRow, Uploaded
+from conosco.model.moment import DAY
 from conosco.model.problem import refuse
 from conosco.ports.control import Control
 from conosco.runtime.bootstrap import Folder
@@ -20,6 +21,7 @@ from conosco.runtime.bootstrap import Folder
 KIND: Final = "import"
 CANCEL: Final = "import_cancel"
 UPLOAD: Final = "upload"
+UPLOAD_LIFETIME: Final = DAY
 _RUN: Final = msgspec.json.Decoder(ImportRun)
 _ROW: Final = msgspec.json.Decoder(RejectedRow)
 
@@ -82,6 +84,14 @@ class Imports:
         """Remove an upload and its file; an absent one is no error."""
         self.path_of(upload).unlink(missing_ok=True)
         self._control.delete(UPLOAD, upload)
+
+    def sweep(self, now: int) -> None:
+        """Remove uploads of more than a day ago that no import needs any more: people looked, and decided otherwise."""
+        needed = {run.asked.upload for run in self.all() if run.status not in ENDED}
+        for name, raw in self._control.list(UPLOAD, 0):
+            kept = msgspec.json.decode(raw, type=Uploaded)
+            if name not in needed and now - kept.created_at > UPLOAD_LIFETIME:
+                self.drop_upload(name)
 
     def path_of(self, upload: str) -> Path:
         """Where an upload lies."""

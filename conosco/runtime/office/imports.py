@@ -57,6 +57,7 @@ class ImportsDesk:
         self._previewing = asyncio.Semaphore(PREVIEWS_AT_ONCE)
         self._starting = asyncio.Lock()
         self._keeper = _Keeper(self._imports, lambda: self._command("importer"))
+        self._imports.sweep(reading.clock())
 
     def _command(self, role: str) -> list[str]:
         settings = self._settings
@@ -68,6 +69,7 @@ class ImportsDesk:
         """Keep a file as it comes. Refuses upload_too_large (413), disk_almost_full (507) and file_empty."""
         folder, upload = self._imports.folder, random_id("upl")
         folder.mkdir(mode=0o700, exist_ok=True)
+        self._imports.sweep(self._reading.clock())
         room = room_left(folder) - self._settings.disk_reserve_bytes
         most = self._settings.upload_bytes_max
         digest, size = hashlib.sha256(), 0
