@@ -1,7 +1,6 @@
 """How many rows a second does an import read, map and log durably, and how many does one worker then apply?"""
 
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -111,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -36,6 +37,9 @@ _PIVOT: Final = 69
 def looks_like_value(text: str) -> bool:
     """Whether a text is surely no heading: a number, a moment or an address."""
     return bool(_MARKED.match(text) or _PLAIN.match(text) or _ISO.match(text) or _WRITTEN.match(text) or _ADDRESS.match(text))
+
+
+MOMENTS_KEPT: Final = 4_096
 
 
 class Unfit(Exception):
@@ -163,7 +167,8 @@ def converter(column: Column, zone: str) -> Callable[[str], Any] | None:
         case "number":
             return _number_reader(column)
         case "moment":
-            return _moment_reader(column, ZoneInfo(zone) if zone else None)
+            # Rows come in the order of time, so that the same moment is read many times over.
+            return lru_cache(MOMENTS_KEPT)(_moment_reader(column, ZoneInfo(zone) if zone else None))
 
 
 def _number_reader(column: Column) -> Callable[[str], Any]:
