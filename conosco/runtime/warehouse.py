@@ -188,7 +188,9 @@ class WarehouseRole:
                 row: FeedRow = decode_row(FEED, raw)
                 taken.append((sequence, row))
                 after = sequence
-                events += len(msgspec.msgpack.decode(row.body).get("applied", ()))
+                body = msgspec.msgpack.decode(row.body)
+                # Outcomes count as well: an undone import brings nothing but these, as many as it had events.
+                events += len(body.get("applied", ())) + len(body.get("outcomes", ()))
                 if events >= EVENTS_PER_APPEND:
                     return taken, True
             if len(page) < FEED_PAGE:
