@@ -301,6 +301,8 @@ class Office(Protocol):
     @property
     def hooks(self) -> Hooks:
         """Webhook sources."""
+
+    @property
     def imports(self) -> Imports:
         """Files in, and out again."""
 
