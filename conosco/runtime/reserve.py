@@ -25,11 +25,13 @@ def reserve_bytes(total: int, reserve_mb: int | None) -> int:
 def reserve_check(folder: Path, reserve_mb: int | None) -> Callable[[], int]:
     """A function that says how many bytes are missing from the reserve; 0 if it is whole. One call of the system, no reading."""
 
-    def missing() -> int:
-        disk = os.statvfs(folder)
-        return max(0, reserve_bytes(disk.f_blocks * disk.f_frsize, reserve_mb) - disk.f_bavail * disk.f_frsize)
+    return lambda: max(0, -spare_bytes(folder, reserve_mb))
 
-    return missing
+
+def spare_bytes(folder: Path, reserve_mb: int | None) -> int:
+    """How many bytes are free beyond the reserve; below zero while it is not whole."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize - reserve_bytes(disk.f_blocks * disk.f_frsize, reserve_mb)
 
 
 class ReservedLog:

@@ -65,7 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     the free room below which no event is taken any more (None: 2 % of the disk, at least 256 MB, at most a tenth of it).
     ``keep_raw_days`` is how long requests are kept as received; 0 is for ever.
     ``import_folders`` are those from which the API may import files of this machine; none if empty. An upload is at most
-    ``upload_bytes_max`` long and leaves ``disk_reserve_bytes`` free.
+    ``upload_bytes_max`` long and leaves the disk's reserve free.
     ``supervisor`` is the id of the process that started this role and with which it ends; 0 for one that was started alone.
     """
 
@@ -86,7 +86,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_raw_days: int = 0
     import_folders: tuple[Path, ...] = ()
     upload_bytes_max: int = 4 << 30
-    disk_reserve_bytes: int = 1 << 30
     supervisor: int = 0
 
 

@@ -5,7 +5,6 @@ of a running one (to cancel it) is a row apart, so that neither writes over the 
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -131,8 +130,3 @@ class Imports:
             file.write(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
             file.flush()
             os.fsync(file.fileno())
-
-
-def room_left(folder: Path) -> int:
-    """Free bytes where the folder lies."""
-    return shutil.disk_usage(folder).free

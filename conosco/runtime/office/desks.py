@@ -14,8 +14,8 @@ from conosco.runtime.office.care import CareDesk, QuestionsDesk
 from conosco.runtime.office.definitions import DefinitionsDesk
 from conosco.runtime.office.history import History
 from conosco.runtime.office.hooks import HooksDesk
-from conosco.runtime.office.outgoing import OutgoingDesk
 from conosco.runtime.office.imports import ImportsDesk
+from conosco.runtime.office.outgoing import OutgoingDesk
 from conosco.runtime.office.people import PeopleDesk
 from conosco.runtime.office.progress import ProgressDesk
 from conosco.runtime.office.reading import Reading

@@ -27,9 +27,10 @@ from conosco.model.record import Draft
 from conosco.ports.control import Control
 from conosco.rules.mapping_parse import parse_event_mappings
 from conosco.runtime.bootstrap import Folder, random_id
-from conosco.runtime.imports.records import Imports, room_left
+from conosco.runtime.imports.records import Imports
 from conosco.runtime.imports.role_previewer import Wanted
 from conosco.runtime.office.reading import Reading, cursor_of, read_cursor
+from conosco.runtime.reserve import spare_bytes
 from conosco.runtime.settings import Settings
 from conosco.runtime.supervisor import command_of
 
@@ -70,7 +71,7 @@ class ImportsDesk:
         folder, upload = self._imports.folder, random_id("upl")
         folder.mkdir(mode=0o700, exist_ok=True)
         self._imports.sweep(self._reading.clock())
-        room = room_left(folder) - self._settings.disk_reserve_bytes
+        room = spare_bytes(folder, self._settings.disk_reserve_mb)
         most = self._settings.upload_bytes_max
         digest, size = hashlib.sha256(), 0
         draft = folder / f"{upload}.part"

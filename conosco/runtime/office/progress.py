@@ -47,9 +47,7 @@ _JOB_STATUS: Final[dict[ImportStatus, JobStatus]] = {
 class ProgressDesk:
     """Implements ``web.office.Progress``. ``probe`` makes a real durable write and says whether it succeeded."""
 
-    def __init__(
-        self, reading: Reading, probe: Callable[[], bool], folder: Folder, archive: Archive, imports: Imports
-    ) -> None:
+    def __init__(self, reading: Reading, probe: Callable[[], bool], folder: Folder, archive: Archive, imports: Imports) -> None:
         self._imports = imports
         self._reading = reading
         self._archive = archive
