@@ -8,7 +8,8 @@ import pytest
 
 from conosco.model.answer import Movement
 from tests.browser.chromium import Tab
-from tests.unit.web.fake_office import ADMIN_TOKEN, ANNA, HOSTILE, T1, FakeOffice
+from tests.unit.web.fake_office import ADMIN_TOKEN, ANNA, HOSTILE, FakeOffice
+from tests.unit.web.fake_traffic import T1
 
 pytestmark = pytest.mark.browser
 OpenTab = Callable[..., Tab]
