@@ -38,11 +38,15 @@ class Killed(BaseException):
 
 
 class Mortal:
-    """A State door that ends its process at the given call; what was begun and not committed is lost with it."""
+    """A State door that ends its process at the given call, or at the call that follows the given commit.
 
-    def __init__(self, state: State, calls: int) -> None:
+    What was begun and not committed is lost with it.
+    """
+
+    def __init__(self, state: State, calls: int, commits: int = 0) -> None:
         self._state = state
         self._left = calls
+        self._commits_left = commits
 
     def _count(self) -> None:
         self._left -= 1
@@ -72,6 +76,9 @@ class Mortal:
     def commit(self, position: int | None) -> None:
         self._count()
         self._state.commit(position)
+        self._commits_left -= 1
+        if self._commits_left == 0:
+            self._left = 1
 
     def offset(self) -> tuple[int, int]:
         return self._state.offset()
@@ -131,11 +138,13 @@ def rebuilt_with_kills(log: Log, position: int, seed: int, state_of: Callable[[]
     kills = 0
     while True:
         calls = random.choice((random.randrange(1, 30), random.randrange(1, 400))) if kills < 60 else 0
+        # The moment after a commit is one of many and the worst: every third life ends there.
+        commits = random.randrange(1, 6) if kills < 60 and random.random() < 0.34 else 0
         state = state_of()
         try:
             worker = Worker(
                 UpTo(log, position),
-                Mortal(state, calls),
+                Mortal(state, 0 if commits else calls, commits),
                 SECRET,
                 Gate(GATE_SECRET),
                 lambda: 0,
