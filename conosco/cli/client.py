@@ -23,16 +23,17 @@ class Client:
         connection = http.client.HTTPSConnection if tls else http.client.HTTPConnection
         self._connection = connection(host, port, timeout=60)
         self._token = token
-        self._basic = base64.b64encode(f"{write_key}:".encode()).decode()
+        self._write_key = write_key
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """A management call; its answer decoded. Raises Failed."""
         raw = None if body is None else msgspec.json.encode(body)
         return self._call(method, path, raw, f"Bearer {self._token}")
 
-    def track(self, batch: bytes) -> Any:
-        """Send a batch of events as an SDK does. Raises Failed."""
-        return self._call("POST", "/v1/batch", batch, f"Basic {self._basic}")
+    def track(self, batch: bytes, write_key: str = "") -> Any:
+        """Send a batch of events as an SDK does, with the key of another source if one is given. Raises Failed."""
+        basic = base64.b64encode(f"{write_key or self._write_key}:".encode()).decode()
+        return self._call("POST", "/v1/batch", batch, f"Basic {basic}")
 
     def send(self, path: str, file: BinaryIO, size: int, advance: Callable[[int], None]) -> Any:
         """Send a file as the body of a POST; ``advance`` is told how much of it went. Raises Failed."""

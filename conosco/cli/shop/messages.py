@@ -1,13 +1,14 @@
 """Messages: calls as the shop's systems send them, each with what is true of it and never sent along."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from random import Random
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from conosco.cli.shop.people import Person
-from conosco.model.moment import SECOND, spell_moment
+from conosco.model.moment import MINUTE, SECOND, spell_moment
 from conosco.model.outcome import OutcomeKind, Reason
 
 SourceKey = Literal["web", "app", "server", "pos", "mail", "desk"]
@@ -62,10 +63,6 @@ class Clock:
         self.at += int((low_s + rng.random() * (high_s - low_s)) * 1_000) * 1_000
         return self.at
 
-    def sent(self) -> int:
-        """When what happens now is sent."""
-        return self.at + self.late
-
 
 class LiveClock(Clock):
     """The time of an act that happens now: whoever takes its messages sets the pace."""
@@ -102,6 +99,7 @@ class Pen:
         kind: str,
         who: Who,
         person: str,
+        ids: Mapping[str, str],
         members: Mapping[str, Any],
         *,
         clock_off: int = 0,
@@ -109,11 +107,12 @@ class Pen:
     ) -> Message:
         """A call of ``kind`` at the clock's time. A device whose clock is wrong says so by its sentAt, as SDKs do."""
         message_id = self.message_id()
-        call = {"type": kind, "messageId": message_id, "timestamp": spell_moment(clock.at + clock_off), **members}
+        call = {"type": kind, "messageId": message_id, "timestamp": spell(clock.at + clock_off), **ids, **members}
         if clock_off:
             call["sentAt"] = spell_moment(self._now() + clock_off)
         event = members.get("event") or kind
-        return Message(clock.sent(), source, message_id, _ENCODE(call), event, person, who, fact=fact)
+        body = _ENCODE(call)
+        return Message(clock.at + clock.late, source, message_id, body, event, person, who, "applied", "applied", fact)
 
     def server(
         self,
@@ -130,18 +129,19 @@ class Pen:
     ) -> Message:
         """A track call of one of the shop's own systems, which knows the person ``by`` contact points, or else by user id."""
         members: dict[str, Any] = {"event": event, "properties": properties}
+        ids: dict[str, str] = {}
         who: Who
         if by is None:
-            members["userId"] = user_id or person.user_ids[0]
-            who = (("user_id", members["userId"]),)
+            ids["userId"] = user_id or person.user_ids[0]
+            who = (("user_id", ids["userId"]),)
         else:
             members["context"] = {"traits": by, "library": _LIBRARIES[source]}
             who = contact_points(by)
         if anonymous_id is not None:
-            members["anonymousId"] = anonymous_id
+            ids["anonymousId"] = anonymous_id
             who += (("anonymous_id", anonymous_id),)
         members.setdefault("context", {"library": _LIBRARIES[source]})
-        return self.write(clock, source, "track", who, person.key, members, fact=fact)
+        return self.write(clock, source, "track", who, person.key, ids, members, fact=fact)
 
     def again(self, message: Message, wait: int) -> Message:
         """The same message, sent once more because its answer was lost."""
@@ -177,6 +177,17 @@ _LIBRARIES: Final = {
     "mail": {"name": "mailer", "version": "3.0"},
     "desk": {"name": "help-desk", "version": "1.8"},
 }
+
+
+@lru_cache(4_096)
+def _minute(number: int) -> str:
+    return spell_moment(number * MINUTE)[:17]
+
+
+def spell(at: int) -> str:
+    """As ``spell_moment``, to the millisecond, in half the time for moments of few different minutes."""
+    minute, rest = divmod(at, MINUTE)
+    return f"{_minute(minute)}{rest // SECOND:02d}.{rest % SECOND // 1_000:03d}Z"
 
 
 def contact_points(traits: Mapping[str, Any]) -> Who:

@@ -4,6 +4,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import count
+from operator import itemgetter
 from random import Random
 from typing import Final
 
@@ -26,6 +27,8 @@ VISITS: Final = 0.02
 BOTS: Final = 0.002
 _MONTHS: Final = (0.8, 0.8, 0.95, 1.0, 1.05, 0.95, 0.8, 0.6, 0.95, 1.05, 1.5, 1.8)
 _WEEKDAYS: Final = (1.0, 0.95, 0.95, 1.0, 1.05, 1.2, 1.1)
+# In the order of sending; a copy comes after what it copies.
+_IN_ORDER: Final = itemgetter(0, 2, 7)
 # How many of a hundred visits begin in each hour of the day.
 _HOURS: Final = tuple(
     hour
@@ -73,7 +76,7 @@ class Past:
             for at, act in shop.due(until):
                 for message in act(Clock(at, shop.lateness())):
                     waiting += soiled(shop.pen, message, self._rng)
-            waiting.sort(key=_order)
+            waiting.sort(key=_IN_ORDER)
             ready = [message for message in waiting if message.sent_at < until]
             waiting = waiting[len(ready) :]
             for message in ready:
@@ -108,12 +111,10 @@ def soiled(pen: Pen, message: Message, rng: Random) -> list[Message]:
 def present(shop: Shop, rng: Random, now: Callable[[], int]) -> Iterator[Message]:
     """The shop as it goes on: an endless stream of messages, each at ``now()``; the caller sets the pace.
 
-    What a past has left to come is not told; what follows from the present does, as if a day were seconds.
+    What follows from it days later happens after as many seconds.
     """
     open_acts: list[Iterator[Message]] = []
     to_come: list[tuple[int, int, Act]] = []
-    for _ in shop.due(FOREVER):
-        pass
     for number in count():
         at = now()
         for seq, (due, act) in enumerate(shop.due(FOREVER)):
@@ -152,7 +153,3 @@ def batches(messages: Iterable[Message], size: int = 250, sent_at: int | None = 
 def _bot(shop: Shop) -> Act:
     country = COUNTRIES[int(shop.rng.random() * len(COUNTRIES))]
     return lambda clock: crawl(shop.pen, clock, shop.rng, country)
-
-
-def _order(message: Message) -> tuple[int, str, str]:
-    return message.sent_at, message.message_id, message.outcome

@@ -51,7 +51,6 @@ class Service:
 
     def __init__(self, house: House) -> None:
         self._house = house
-        self._pen = house.pen
         self._points: dict[str, int] = {}
         self._tickets = 0
 
@@ -85,10 +84,10 @@ class Service:
     def _letter(self, person: Person, clock: Clock, address: dict[str, str], template: str, opens: float) -> Iterator[Message]:
         """A letter: sent, delivered or bounced, looked through by a scanner, opened, followed to the pages, or the last one."""
         rng, house = self._house.rng, self._house
-        about = {"email_id": f"{template}-{self._pen.message_id()}", "email_subject": template, "campaign_name": "monthly"}
+        about = {"email_id": f"{template}-{self._house.pen.message_id()}", "email_subject": template, "campaign_name": "monthly"}
 
         def tell(event: str, more: dict[str, Any] | None = None) -> Message:
-            return self._pen.server(clock, "mail", event, person, about | (more or {}), by=address)
+            return self._house.pen.server(clock, "mail", event, person, about | (more or {}), by=address)
 
         yield tell("Email Sent")
         clock.tick(rng, 2, 20)
@@ -118,19 +117,19 @@ class Service:
         """A program follows every link of a letter before anybody has read it."""
         context = {"traits": address, "userAgent": SCANNER, "library": {"name": "mailer", "version": "3.0"}}
         members = {"event": "Email Link Clicked", "properties": about, "context": context}
-        return self._pen.write(clock, "mail", "track", (("email", address["email"]),), NOBODY, members)
+        return self._house.pen.write(clock, "mail", "track", (("email", address["email"]),), NOBODY, {}, members)
 
     def _withdraw(self, person: Person, clock: Clock, address: dict[str, str]) -> Message:
         context = {"traits": address, "consent": {"categoryPreferences": {"marketing": False}}}
         members = {"event": "Segment Consent Preference Updated", "properties": {}, "context": context}
-        return self._pen.write(clock, "mail", "track", (("email", address["email"]),), person.key, members)
+        return self._house.pen.write(clock, "mail", "track", (("email", address["email"]),), person.key, {}, members)
 
     def _refund(self, person: Person, clock: Clock, order_id: str, order: dict[str, Any], known: Known) -> Iterator[Message]:
         line = order["products"][0]
         total: Decimal = line["price"] * line["quantity"]
         properties = {"order_id": order_id, "total": total, "currency": order["currency"], "products": [line]}
         fact = Fact("refund", order_id, person.country.code, person.country.currency, int(total.scaleb(2)))
-        yield self._pen.server(clock, "server", "Order Refunded", person, properties, fact=fact, **known)
+        yield self._house.pen.server(clock, "server", "Order Refunded", person, properties, fact=fact, **known)
 
     def _ticket(self, person: Person, clock: Clock, order_id: str, address: dict[str, str]) -> Iterator[Message]:
         """A question: opened, answered and mostly solved; some are opened again."""
@@ -140,7 +139,7 @@ class Service:
         ticket = {"ticket_id": f"T-{order_id}-{self._tickets}", "category": _CATEGORIES[kind]}
 
         def tell(event: str, more: dict[str, Any]) -> Message:
-            return self._pen.server(clock, "desk", event, person, ticket | more, by=address)
+            return self._house.pen.server(clock, "desk", event, person, ticket | more, by=address)
 
         subject = _SUBJECTS[person.country.language][kind]
         opened = {"subject": subject, "channel": "email", "priority": "high" if kind == 1 else "normal", "order_id": order_id}
@@ -159,7 +158,7 @@ class Service:
         score = int((1 - self._house.rng.random() ** 2) * 11)
         answer = {"survey_id": "after_delivery", "question": "recommend", "score": score, "order_id": order_id}
         answer["comment"] = _COMMENTS[person.country.language][score < 7]
-        yield self._pen.server(clock, "mail", "Survey Answered", person, answer, by=address)
+        yield self._house.pen.server(clock, "mail", "Survey Answered", person, answer, by=address)
 
     def _earn(self, person: Person, clock: Clock, order_id: str, revenue: Decimal) -> Iterator[Message]:
         """Points: one for each unit of money; they open the account and lift it into another tier."""
@@ -176,7 +175,7 @@ class Service:
 
     def _loyalty(self, person: Person, clock: Clock, event: str, properties: dict[str, Any]) -> Message:
         clock.tick(self._house.rng, 0, 2)
-        return self._pen.server(clock, "server", event, person, properties)
+        return self._house.pen.server(clock, "server", event, person, properties)
 
 
 def subscription(house: House, person: Person) -> Callable[[Clock], Iterator[Message]]:

@@ -67,6 +67,11 @@ class Shop:
             if person.user_ids:
                 self.later(start + int(self.rng.random() * 28 * 24) * HOUR, self.service.letters(person))
 
+    def go_live(self, pen: Pen, rng: Random, order_prefix: str) -> None:
+        """From here on write with another pen, so that nothing that is told is mistaken for the past; what was to come is given up."""
+        self.pen, self.rng, self._order_prefix = pen, rng, order_prefix
+        self._later.clear()
+
     def anyone(self) -> Person:
         """Somebody; those at the head of the list come more often."""
         return self.people[int(self.rng.random() ** 1.5 * len(self.people))]

@@ -1,7 +1,7 @@
 """The truth about the shop's messages: what must become of each, whose each is, and the sums of the books. It is never sent."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -151,10 +151,12 @@ class Truth:
         )
 
 
-def write_truth(path: Path, messages: Iterable[Message], truth: Truth, people: Iterable[Person]) -> Iterator[Message]:
-    """Pass messages on, and write a line of JSON on each; then one on each person, and last the books.
+def write_truth(
+    path: Path, messages: Iterable[Message], truth: Truth, people: Iterable[Person], rows: Mapping[str, Sequence[str]]
+) -> None:
+    """Write the truth as lines of JSON: one on each message, on each row of a file, on each person; and last the books.
 
-    The file is written as the messages are taken; it is whole once they all are.
+    ``messages`` are those of which ``truth`` took note; ``rows`` the keys of the people behind the rows of each file.
     """
     encode = msgspec.json.Encoder(decimal_format="number").encode
     with path.open("wb") as file:
@@ -162,7 +164,9 @@ def write_truth(path: Path, messages: Iterable[Message], truth: Truth, people: I
             line: dict[str, Any] = {"source": message.source, "message_id": message.message_id, "person": message.person or None}
             line |= {"outcome": message.outcome, "reason": message.reason, "identifiers": message.who}
             file.write(encode(line) + b"\n")
-            yield message
-        for person in people:
-            file.write(encode({"truth": person}) + b"\n")
+        for name, whose in rows.items():
+            for number, person in enumerate(whose, 1):
+                file.write(encode({"file": name, "row": number, "person": person}) + b"\n")
+        for one in people:
+            file.write(encode({"truth": one}) + b"\n")
         file.write(encode({"books": truth.books()}) + b"\n")

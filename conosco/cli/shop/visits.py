@@ -5,10 +5,9 @@ from random import Random
 from typing import Any, Final
 
 from conosco.cli.shop.goods import ARTICLES, CATEGORIES, Article, money
-from conosco.cli.shop.messages import NOBODY, Clock, Fact, Message, Pen, SourceKey, Who, contact_points
+from conosco.cli.shop.messages import NOBODY, Clock, Fact, Message, Pen, SourceKey, Who, contact_points, spell
 from conosco.cli.shop.people import Device, Person, plain
 from conosco.cli.shop.places import Country
-from conosco.model.moment import spell_moment
 
 SITE: Final = "https://shop.example.com"
 # Where visits come from: a referrer and a campaign, or neither.
@@ -106,7 +105,7 @@ class Visit:
             ids["userId"] = self.user_id
             who = (("user_id", self.user_id), *who)
         return self._pen.write(
-            self.clock, self._source, kind, who, self._person, {**ids, **members}, clock_off=self._device.clock_off, fact=fact
+            self.clock, self._source, kind, who, self._person, ids, members, clock_off=self._device.clock_off, fact=fact
         )
 
 
@@ -158,7 +157,7 @@ def crawl(pen: Pen, clock: Clock, rng: Random, country: Country) -> Iterator[Mes
 
 def from_the_future(message: Message, clock: Clock) -> Message:
     """The same call from a device that thinks it is another century."""
-    return message._replace(body=message.body.replace(spell_moment(clock.at).encode(), FUTURE.encode(), 1))
+    return message._replace(body=message.body.replace(spell(clock.at).encode(), FUTURE.encode(), 1))
 
 
 def traits_of(person: Person, rng: Random) -> dict[str, Any]:
