@@ -89,7 +89,8 @@ def invent(count: int, seed: int) -> list[Person]:
     family: Country | None = None
     for number in range(count):
         rng = Random(f"{seed}/person/{number}")
-        if seats == 0:
+        joined = seats > 0
+        if not joined:
             # A new household: most are one person, some share a tablet and with it an anonymous id.
             seats = rng.choice((1, 1, 1, 1, 1, 1, 2, 2, 3, 4))
             family = _country(rng.random())
@@ -97,7 +98,11 @@ def invent(count: int, seed: int) -> list[Person]:
                 Device(anonymous_id=f"tab-{rng.getrandbits(64):016x}", is_app=False, agent=TABLET_AGENT) if seats > 1 else None
             )
         assert family is not None
-        people.append(_person(number, rng, family, ordinals[family.code], tablet))
+        person = _person(number, rng, family, ordinals[family.code], tablet)
+        if joined and people[-1].phone is not None and rng.random() < 0.3:
+            # Those who live together may give the one number of their home.
+            person = msgspec.structs.replace(person, phone=people[-1].phone)
+        people.append(person)
         ordinals[family.code] += 1
         seats -= 1
     return people

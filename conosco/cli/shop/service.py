@@ -66,7 +66,7 @@ class Service:
             house.later(
                 at + (3 + int(rng.random() * 17)) * DAY, lambda clock: self._refund(person, clock, order_id, order, known)
             )
-        if rng.random() < 0.06:
+        if rng.random() < 0.1:
             house.later(at + int(1 + rng.random() * 120) * HOUR, lambda clock: self._ticket(person, clock, order_id, address))
         if rng.random() < 0.08:
             house.later(at + 7 * DAY, lambda clock: self._survey(person, clock, order_id, address))
@@ -150,7 +150,7 @@ class Service:
         if rng.random() < 0.1:
             clock.tick(rng, 3_600, 200_000)
             yield tell("Ticket Reopened", {"subject": subject})
-        if rng.random() < 0.85:
+        if rng.random() < 0.75:
             clock.tick(rng, 3_600, 200_000)
             yield tell("Ticket Resolved", {"assignee": agent, "resolution": "solved", "satisfaction": 1 + int(rng.random() * 5)})
 

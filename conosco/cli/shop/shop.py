@@ -182,7 +182,7 @@ class Shop:
         rng = self.rng
         if person.throwaway is not None and rng.random() < 0.4:
             return {"email": person.throwaway}
-        if rng.random() < 0.01:
+        if rng.random() < 0.02:
             return {"email": self.people[(self.places[person.key] + 1) % len(self.people)].email}
         given = {"email": spelt_email(person, rng)}
         return given | ({"phone": person.phone} if person.phone is not None and rng.random() < 0.4 else {})
