@@ -14,8 +14,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from conosco.cli.sample import read_answers
 from tests.running.installation import REPOSITORY, free_port
+from tests.running.online_retail.sample import read_answers
 
 PATIENCE_S = 90.0
 

@@ -1,4 +1,4 @@
-"""The demo's sample of real invoices: its lines as published, and the invoices they make. Where it comes from: demo_data/README.md."""
+"""A sample of real invoices: its lines as published, and the invoices they make. Where it comes from: README.md beside it."""
 
 import csv
 import gzip
@@ -12,7 +12,7 @@ import msgspec
 
 from conosco.model.moment import parse_moment
 
-DEMO_DATA: Final = Path(__file__).with_name("demo_data")
+SAMPLE_DATA: Final = Path(__file__).parent
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,14 +73,14 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def read_sample() -> list[Line]:
-    """Read the lines that travel with the package, in their published order."""
-    packed = (DEMO_DATA / "online_retail_sample.csv.gz").read_bytes()
+    """Read the lines that are kept beside this file, in their published order."""
+    packed = (SAMPLE_DATA / "online_retail_sample.csv.gz").read_bytes()
     return [_line(row) for row in csv.DictReader(io.StringIO(gzip.decompress(packed).decode(), newline=""))]
 
 
 def read_answers() -> Answers:
     """Read the known answers of the sample."""
-    return msgspec.json.decode((DEMO_DATA / "answers.json").read_bytes(), type=Answers)
+    return msgspec.json.decode((SAMPLE_DATA / "answers.json").read_bytes(), type=Answers)
 
 
 def invoices(lines: Iterable[Line]) -> list[Invoice]:

@@ -1,12 +1,12 @@
-"""The sample that travels with the package is what its answers, counted in the source, say it is."""
+"""The sample of Online Retail is what its answers, counted in the source, say it is."""
 
 from collections.abc import Sequence
 from decimal import Decimal
 
 import pytest
 
-from conosco.cli.sample import DEMO_DATA, Answers, Line, invoices, read_answers, read_sample
 from conosco.model.moment import spell_moment
+from tests.running.online_retail.sample import SAMPLE_DATA, Answers, Line, invoices, read_answers, read_sample
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +22,11 @@ def answers() -> Answers:
 
 
 def test_the_sample_is_small_enough_to_travel() -> None:
-    assert sum(path.stat().st_size for path in DEMO_DATA.iterdir()) <= 5_000_000
+    assert sum(path.stat().st_size for path in SAMPLE_DATA.iterdir()) <= 5_000_000
 
 
 def test_the_sample_names_its_source() -> None:
-    readme = (DEMO_DATA / "README.md").read_text()
+    readme = (SAMPLE_DATA / "README.md").read_text()
     for part in ("Chen, D. (2015). Online Retail", "UCI Machine Learning Repository", "CC BY 4.0"):
         assert part in readme
 

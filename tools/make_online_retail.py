@@ -1,4 +1,4 @@
-"""Makes the demo's sample of Online Retail and its known answers: ``python -m tools.make_demo_sample``.
+"""Makes the sample of Online Retail that tests use and its known answers: ``python -m tools.make_online_retail``.
 
 Reads ``online_retail.parquet`` from the folder in CONOSCO_TEST_DATA (default ../shared/data). The same source gives the same bytes.
 """
@@ -14,7 +14,7 @@ import duckdb
 import msgspec
 
 ROOT: Final = Path(__file__).parents[1]
-TARGET: Final = ROOT / "conosco" / "cli" / "demo_data"
+TARGET: Final = ROOT / "tests" / "running" / "online_retail"
 COLUMNS: Final = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
 
 # Every sixth customer, all of three countries, whose languages the screens speak, and all with more than one country; one in forty

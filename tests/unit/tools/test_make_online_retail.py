@@ -1,4 +1,4 @@
-"""The tool that makes the demo's sample chooses what it says, and made the sample that is in the package."""
+"""The tool that makes the sample of Online Retail chooses what it says, and made the sample that the tests use."""
 
 import gzip
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from conosco.cli.sample import DEMO_DATA
-from tools.make_demo_sample import ROOT, make
+from tests.running.online_retail.sample import SAMPLE_DATA
+from tools.make_online_retail import ROOT, make
 
 SOURCE = Path(os.environ.get("CONOSCO_TEST_DATA", ROOT.parent / "shared" / "data")) / "online_retail.parquet"
 SAMPLE = "online_retail_sample.csv.gz"
@@ -50,7 +50,7 @@ def test_a_small_source(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not SOURCE.exists(), reason="the whole of Online Retail is not here; set CONOSCO_TEST_DATA")
-def test_the_sample_in_the_package_comes_from_the_source(tmp_path: Path) -> None:
+def test_the_sample_comes_from_the_source(tmp_path: Path) -> None:
     make(SOURCE, tmp_path)
-    assert (tmp_path / "answers.json").read_bytes() == (DEMO_DATA / "answers.json").read_bytes()
-    assert gzip.decompress((tmp_path / SAMPLE).read_bytes()) == gzip.decompress((DEMO_DATA / SAMPLE).read_bytes())
+    assert (tmp_path / "answers.json").read_bytes() == (SAMPLE_DATA / "answers.json").read_bytes()
+    assert gzip.decompress((tmp_path / SAMPLE).read_bytes()) == gzip.decompress((SAMPLE_DATA / SAMPLE).read_bytes())
