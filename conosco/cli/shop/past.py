@@ -70,8 +70,10 @@ class Past:
         shop, plan = self.shop, self.plan
         shop.open(plan.start, plan.days)
         waiting: list[Message] = []
+        self._fill(plan.start // DAY)
         for day in range(plan.start // DAY, plan.end // DAY + 1):
-            self._fill(day)
+            # Tomorrow begins today in the east.
+            self._fill(day + 1)
             until = min((day + 1) * DAY, plan.end)
             for at, act in shop.due(until):
                 for message in act(Clock(at, shop.lateness())):
@@ -91,7 +93,8 @@ class Past:
         for _ in range(int(busy * VISITS + rng.random())):
             person = shop.anyone()
             minute = _HOURS[int(rng.random() * len(_HOURS))] * 60 + int(rng.random() * 60)
-            shop.later(person.country.local(day, minute) + int(rng.random() * 60) * SECOND, shop.trip(person))
+            at = person.country.local(day, minute) + int(rng.random() * 60) * SECOND
+            shop.later(max(at, self.plan.start), shop.trip(person))
         for _ in range(int(busy * BOTS + rng.random())):
             shop.later(day * DAY + int(rng.random() * 24 * 3_600) * SECOND, _bot(shop))
 

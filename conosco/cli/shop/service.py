@@ -27,6 +27,7 @@ _COMMENTS: Final = {
 }
 _CATEGORIES: Final = ("delivery", "damage", "exchange")
 _AGENTS: Final = ("desk-1", "desk-2", "desk-3")
+_MAILER: Final = {"name": "mailer", "version": "3.0"}
 TIERS: Final = (("gold", 1_000), ("silver", 300), ("bronze", 0))
 MONTH: Final = 28 * DAY
 Known = dict[str, Any]
@@ -115,12 +116,12 @@ class Service:
 
     def _scan(self, clock: Clock, address: dict[str, str], about: dict[str, Any]) -> Message:
         """A program follows every link of a letter before anybody has read it."""
-        context = {"traits": address, "userAgent": SCANNER, "library": {"name": "mailer", "version": "3.0"}}
+        context = {"traits": address, "userAgent": SCANNER, "library": _MAILER}
         members = {"event": "Email Link Clicked", "properties": about, "context": context}
         return self._house.pen.write(clock, "mail", "track", (("email", address["email"]),), NOBODY, {}, members)
 
     def _withdraw(self, person: Person, clock: Clock, address: dict[str, str]) -> Message:
-        context = {"traits": address, "consent": {"categoryPreferences": {"marketing": False}}}
+        context = {"traits": address, "consent": {"categoryPreferences": {"marketing": False}}, "library": _MAILER}
         members = {"event": "Segment Consent Preference Updated", "properties": {}, "context": context}
         return self._house.pen.write(clock, "mail", "track", (("email", address["email"]),), person.key, {}, members)
 

@@ -200,10 +200,10 @@ def spelt_email(person: Person, rng: Random) -> str:
 
 
 def spelt_phone(phone: str, country: Country, rng: Random) -> str:
-    """A telephone number as typed: with blanks, with 00, or as one calls it from inside the country."""
+    """A telephone number as typed: with blanks, with 00, without its plus, or as one calls it from inside the country."""
     lot, own = rng.random(), phone.removeprefix(country.calling)
     if lot < 0.2:
         return f"00{country.calling[1:]} {own}"
     if lot < 0.3:
-        return f"{country.trunk}{own[:3]} {own[3:]}"
+        return f"{country.trunk}{own[:3]} {own[3:]}" if country.trunk else phone[1:]
     return f"{country.calling} {own[:3]} {own[3:]}" if lot < 0.6 else phone
