@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it: everything comes through the real tracking endpoint, so its sums must be the sample's."""
+"""The demo as a newcomer runs it: everything comes through the real tracking endpoint, so its sums must be those of its truth."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from conosco.cli.shop.definitions import SEGMENTS
 from tests.running.installation import REPOSITORY, free_port
-from tests.running.online_retail.sample import read_answers
 
 PATIENCE_S = 90.0
 
@@ -25,6 +25,7 @@ def demo(folder: Path) -> Iterator[tuple[Path, int, Path]]:
     """Run the demo until its tour is over; its data folder, its port and what it printed."""
     data, said, port = folder / "data", folder / "said", free_port()
     command = [sys.executable, "-m", "conosco.cli.main", "demo", "--data", str(data), "--port", str(port)]
+    command += ["--people", "120", "--truth", str(folder / "truth.jsonl")]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"}
     with said.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=folder)
@@ -56,23 +57,35 @@ def ask(data: Path, port: int, sql: str) -> list[list[Any]]:
         return rows
 
 
-def test_the_demo_shows_the_sums_of_its_sample(tmp_path: Path) -> None:
-    answers = read_answers()
+def books_of(truth: Path) -> dict[str, Any]:
+    """The sums in the last line of the file with the truth."""
+    lines = truth.read_text().splitlines()
+    books: dict[str, Any] = json.loads(lines[-1], parse_float=Decimal)["books"]
+    return books
+
+
+def test_the_demo_shows_the_sums_of_its_shop_and_goes_on_after_a_stop(tmp_path: Path) -> None:
     with demo(tmp_path) as (data, port, said):
-        # What the live shoppers do is told apart by its message ids.
-        orders = "from events where event in ('Order Completed', 'Order Cancelled') and message_id like 'demo-%'"
+        books = books_of(tmp_path / "truth.jsonl")
+        # What happens live is told apart by its message ids.
+        past = "from events where message_id like 'shop-%'"
+        assert ask(data, port, f"select count(*) {past}") == [[books["outcomes"]["applied"]]]
         revenue = "sum(cast(json_extract_string(properties, '$.revenue') as decimal(38, 6)))"
-        assert ask(data, port, f"select {revenue}, count(*) {orders}") == [[Decimal(answers.net_sum), answers.invoices]]
-        cancelled = f"select {revenue}, count(*) {orders} and event = 'Order Cancelled'"
-        assert ask(data, port, cancelled) == [[Decimal(answers.cancelled_sum), answers.cancelled_invoices]]
-        assert ask(data, port, f"select count(distinct user_id) {orders}") == [[answers.customers]]
-        assert ask(data, port, f"select count(*) {orders} and user_id is null") == [[answers.guest_invoices]]
-        # Each customer is one person.
-        people = "select count(distinct profile_id) from identifiers where namespace = 'user_id' and value not like 'new-%'"
-        assert ask(data, port, people) == [[answers.customers]]
-        assert ask(data, port, "select count(*) > 0 from outcomes where outcome = 'duplicate'") == [[True]]
+        polish = (
+            f"select {revenue} {past} and event = 'Order Completed' and json_extract_string(properties, '$.currency') = 'PLN'"
+        )
+        assert ask(data, port, polish) == [[books["revenue"]["PL"]]]
+        set_aside = "select count(*) from outcomes where message_id like 'shop-%' and outcome = 'quarantined'"
+        assert ask(data, port, set_aside) == [[books["outcomes"]["quarantined"]]]
         text = said.read_text()
         assert re.search(r"ready http://127\.0\.0\.1:\d+", text)
-        for key in ("best_customers", "came_back", "left_the_cart", "gone_quiet", "abroad_with_email"):
-            assert key in text
-        assert "in best_customers? yes" in text
+        for segment in SEGMENTS:
+            assert segment["key"] in text
+        assert "in regulars? yes" in text
+        assert (data / "shop" / "crm-customers.csv").stat().st_mode & 0o077 == 0
+    with demo(tmp_path) as (data, port, _):
+        # The past is not told again, and what is live uses the keys that were made at the first start.
+        assert ask(data, port, f"select count(*) {past}") == [[books["outcomes"]["applied"]]]
+        assert books_of(tmp_path / "truth.jsonl") == books
+        [[live]] = ask(data, port, "select count(*) from events where message_id like 'live-%'")
+        assert live > 0
