@@ -85,8 +85,8 @@ SEGMENTS: Final[tuple[dict[str, Any], ...]] = (
         "where": {
             "kind": "all",
             "of": [
-                {"kind": "did", "event": "Ticket Opened", "within": "30d"},
-                {"kind": "not", "of": {"kind": "did", "event": "Ticket Resolved", "within": "30d"}},
+                {"kind": "did", "event": "Ticket Opened", "within": "90d"},
+                {"kind": "not", "of": {"kind": "did", "event": "Ticket Resolved", "within": "90d"}},
             ],
         },
     },
