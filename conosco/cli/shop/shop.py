@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any, Final
 
+from conosco.cli.shop.aftercare import Aftercare, subscription
 from conosco.cli.shop.goods import ARTICLES, Article, money
 from conosco.cli.shop.messages import Clock, Fact, Message, Pen
 from conosco.cli.shop.people import TABLET_AGENT, Device, Person
 from conosco.cli.shop.places import STORES, Store
-from conosco.cli.shop.service import Service, subscription
 from conosco.cli.shop.visits import Origin, Visit, browse, from_the_future, origin_of, spelt_email, told, traits_of
 from conosco.model.moment import DAY, HOUR, MINUTE
 
@@ -32,7 +32,7 @@ class Shop:
         self.pen = pen
         self.people = people
         self.rng = rng
-        self.service = Service(self)
+        self.aftercare = Aftercare(self)
         self.places: dict[str, int] = {person.key: place for place, person in enumerate(people)}
         # Whether somebody wants letters; absent: was never asked.
         self.wants: dict[str, bool] = {}
@@ -65,7 +65,7 @@ class Shop:
                 at = start + int(self.rng.random() * days) * DAY + 9 * HOUR
                 self.later(at, subscription(self, person))
             if person.user_ids:
-                self.later(start + int(self.rng.random() * 28 * 24) * HOUR, self.service.letters(person))
+                self.later(start + int(self.rng.random() * 28 * 24) * HOUR, self.aftercare.letters(person))
 
     def go_live(self, pen: Pen, rng: Random, order_prefix: str) -> None:
         """From here on write with another pen, so that nothing that is told is mistaken for the past; what was to come is given up."""
@@ -151,7 +151,7 @@ class Shop:
         fact = self._booked(person, order_id, order, cart_id)
         yield self.pen.server(server, "server", "Order Completed", person, order, fact=fact, **known)
         known.pop("anonymous_id", None)
-        yield from self.service.after_order(person, server, order_id, order, known)
+        yield from self.aftercare.after_order(person, server, order_id, order, known)
 
     def _till(self, person: Person, clock: Clock) -> Iterator[Message]:
         """A receipt at a till: by a loyalty card, by an address for the receipt, or of nobody known."""
@@ -169,7 +169,7 @@ class Shop:
             known = {"by": {}, "anonymous_id": f"receipt-{order_id}"}
         yield self.pen.server(clock, "pos", "Order Completed", person, order, fact=fact, **known)
         if "anonymous_id" not in known:
-            yield from self.service.after_order(person, clock, order_id, order, known)
+            yield from self.aftercare.after_order(person, clock, order_id, order, known)
 
     def _account(self, person: Person) -> str:
         """The user id that a customer signs in with; some have two."""

@@ -47,7 +47,7 @@ class House(Protocol):
         """A visit of the pages."""
 
 
-class Service:
+class Aftercare:
     """The part of the shop that people meet after an order. ``known`` says how a system knows the person: see Pen.server."""
 
     def __init__(self, house: House) -> None:
