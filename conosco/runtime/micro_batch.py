@@ -30,7 +30,7 @@ from conosco.model.delivery import Attempt
 from conosco.model.event import Event
 from conosco.model.outcome import Outcome, OutcomeKind, Reason
 from conosco.model.problem import Refused
-from conosco.model.record import IMPORTED, MAPPED, Record, slice_of
+from conosco.model.record import MAPPED, Record, slice_of
 from conosco.ports.log import Log, LogFull
 from conosco.ports.state import Fenced, Key, State, StateFull
 from conosco.ports.tables import (
@@ -64,6 +64,7 @@ from conosco.resolve.stage import assert_link, identifier_keys, retract_link
 from conosco.runtime.configuration import Configuration
 from conosco.runtime.duplicates import Duplicates
 from conosco.runtime.flow import FLOW, Ending, Step, Subject, ask_redated, settle_people
+from conosco.runtime.imports.undone import UndoneImports
 from conosco.runtime.meaning import Meaning, source_of_record
 from conosco.runtime.source_activity import SourceActivity
 from conosco.runtime.surroundings import Surroundings
@@ -108,6 +109,7 @@ class MicroBatch:
         gate: Gate,
         poisoned: Mapping[Address, str],
         step_ns: dict[str, int],
+        undone: UndoneImports,
     ) -> None:
         self._state = state
         self._work = Work(state)
@@ -116,6 +118,7 @@ class MicroBatch:
         self._meaning = Meaning(self._work.scan)
         self._poisoned = poisoned
         self._step_ns = step_ns
+        self._undone = undone
         self._counts = dict.fromkeys(COUNTERS, 0)
         self._activity = SourceActivity()
         self._understood: dict[int, list[Event | Rejected]] = {}
@@ -239,9 +242,9 @@ class MicroBatch:
             raise AssertionError(f"{len(items)} events went in and {len(kinds)} outcomes came out")
 
     def _count_erased(self, record: Record) -> None:
-        """Events whose bytes are gone were accepted all the same; of an import that was undone all are gone."""
+        """Events whose bytes are gone were accepted all the same: their person was erased, or their import taken back."""
         gone = [slot for slot, body in enumerate(record.slices[1:]) if body is None]
-        undone = bool(record.flags & IMPORTED) and len(gone) == len(record.slices) - 1
+        undone = self._undone.is_of_one(record)
         self._counts["accepted"] += len(gone)
         self._counts["erased"] += len(gone)
         for slot in gone:

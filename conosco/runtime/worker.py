@@ -20,6 +20,7 @@ from conosco.ports.tables import CURSORS, TIMERS, MetaRow, encode_row
 from conosco.runtime.backfill import Backfill
 from conosco.runtime.configuration import load, meta
 from conosco.runtime.duplicates import Duplicates
+from conosco.runtime.imports.undone import UndoneImports
 from conosco.runtime.micro_batch import Address, MicroBatch, StageFailed
 
 EVENTS_PER_BATCH: Final = 2_000
@@ -57,6 +58,7 @@ class Worker:
         self._note = note
         self._events_per_batch = events_per_batch
         self._take_over = take_over
+        self._undone = UndoneImports(log)
         self.step_ns: dict[str, int] = {}
         self.commits = self.commit_ns = 0
         # (source key, outcome) -> how many events since this process began.
@@ -191,6 +193,7 @@ class Worker:
             self._gate,
             poisoned,
             self.step_ns,
+            self._undone,
         )
 
     def _remember(self, failure: StageFailed) -> None:

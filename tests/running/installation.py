@@ -214,7 +214,10 @@ class Installation:
         except NotInTime as late:
             raise NotInTime(f"{late}: {seen}") from None
         # Outcomes of duplicates and of what is kept aside reach the warehouse like events do, but are not counted there.
-        self.post(f"/api/sql?after={seen[0]['position']}&wait_ms=30000", {"sql": "select 1", "params": []})
+        asked = f"/api/sql?after={seen[0]['position']}&wait_ms=30000"
+        until(
+            lambda: self.api("POST", asked, {"sql": "select 1", "params": []}).status == 200, "the warehouse is there", patience_s
+        )
         return seen[0]
 
     def replay(self) -> tuple[str, str, int]:
