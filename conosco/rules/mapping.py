@@ -5,6 +5,7 @@ into a number, a moment or an address in mapping_convert.py. Values come as ``mo
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -20,6 +21,10 @@ ITEM: Final = "item"
 # Elements that one ``each`` or ``*`` may have, and how large the result of a mapping may become, in characters.
 ELEMENTS_MAX: Final = 10_000
 RESULT_CHARACTERS_MAX: Final = 1 << 20
+# A number counts for eight characters and may be one: what is spelled is smaller than what is counted by this at most.
+_ROUGHNESS: Final = 16
+# So many parts of a row that is as large as rows may be still fit into memory together.
+_FEW_PATHS: Final = 32
 
 Cause = Literal["missing", "unreadable", "wrong_type", "no_mapping_applies", "nothing_in_list", "too_many_elements", "too_large"]
 
@@ -132,6 +137,11 @@ _Make = Callable[[Any, Any], Any]
 _IDS: Final = ("userId", "anonymousId", "groupId", "previousId", "messageId")
 _TEXTS: Final = ("type", "event")
 _OBJECTS: Final = ("properties", "traits", "context")
+# Conversions that give a text, or nothing.
+_TEXTUAL: Final = ("text", "lower", "upper", "trim", "moment", "email", "phone")
+# Rows come in the order of time, so that the same moment is looked at many times over; longer texts are not kept.
+_MOMENTS_KEPT: Final = 4_096
+_MOMENT_CHARACTERS: Final = 40
 _WIRE_NAMES: Final = {
     "user_id": "userId",
     "anonymous_id": "anonymousId",
@@ -148,18 +158,28 @@ class CompiledMapping:
         self.each = mapping.each
         self._when = [(when.path, compile_test(when.test)) for when in mapping.when]
         self._fields = [
-            (wire := _WIRE_NAMES.get(name, name), _compile(value, name), _check_of(wire, name) if _needs_check(value) else None)
+            (
+                wire := _WIRE_NAMES.get(name, name),
+                _compile(value, name),
+                _check_of(wire, name) if _needs_check(value, wire) else None,
+            )
             for name, value in mapping.fields
         ]
         self._objects = [_compile_object(made, f"objects/{at}") for at, made in enumerate(mapping.objects)]
         # Where fields come from, for whoever must say what is wrong with one: path by name on the wire, "" for who it is.
         self.paths = {_WIRE_NAMES.get(name, name): _shown_path(value) for name, value in mapping.fields}
         self.paths[""] = ", ".join(_paths_to_people(mapping))
+        # The members, as named on the wire, that an event may have.
+        self.members = frozenset(wire for wire, _, _ in self._fields) | ({"objects"} if self._objects else frozenset())
+        # Whether what is made cannot be larger than its value by much, so that it may be measured when it is spelled.
+        self.is_proportionate = not self._objects and _is_proportionate(mapping)
         ids = [value for name, value in mapping.fields if name == "message_id"]
         self.has_own_id = self.each is None or any(reads_item(value) for value in ids)
 
     def applies(self, root: Any, item: Any = None) -> bool:
         """Whether all tests pass."""
+        if not self._when:
+            return True
         return all(_passes(root, item, path, passes, self.each is not None) for path, passes in self._when)
 
     def elements(self, root: Any) -> list[Any] | Unmapped:
@@ -176,6 +196,11 @@ class CompiledMapping:
 
     def make(self, root: Any, item: Any = None) -> dict[str, Any] | Unmapped:
         """The event. Never raises, whatever the value."""
+        event = self.make_unmeasured(root, item)
+        return Unmapped("too_large") if not isinstance(event, Unmapped) and is_outgrown(event) else event
+
+    def make_unmeasured(self, root: Any, item: Any = None) -> dict[str, Any] | Unmapped:
+        """The event, however large it is: for whoever asks ``is_outgrown`` where it may be."""
         event: dict[str, Any] = {}
         try:
             for name, make, check in self._fields:
@@ -189,9 +214,12 @@ class CompiledMapping:
         except Unreadable as unreadable:
             path = unreadable.path or self.paths.get(_WIRE_NAMES.get(unreadable.field, unreadable.field), "")
             return Unmapped(cast(Cause, unreadable.cause), unreadable.field, path)
-        if _outgrows(event, RESULT_CHARACTERS_MAX) < 0:
-            return Unmapped("too_large")
         return event
+
+
+def is_outgrown(event: Any, spelled_bytes: int = RESULT_CHARACTERS_MAX) -> bool:
+    """Whether what was made is larger than a mapping may make it. What takes few bytes as JSON surely is not."""
+    return spelled_bytes > RESULT_CHARACTERS_MAX // _ROUGHNESS and _outgrows(event, RESULT_CHARACTERS_MAX) < 0
 
 
 def compile_mapping(mapping: EventMapping) -> CompiledMapping:
@@ -253,7 +281,7 @@ class CompiledValue:
             made = self._make(root, None)
         except Unreadable as unreadable:
             return Unmapped(cast(Cause, unreadable.cause), unreadable.field, unreadable.path)
-        return Unmapped("too_large") if _outgrows(made, RESULT_CHARACTERS_MAX) < 0 else made
+        return Unmapped("too_large") if is_outgrown(made) else made
 
 
 def compile_value(value: Value) -> CompiledValue:
@@ -288,6 +316,24 @@ def paths_of(value: Value) -> list[Path]:
             return [path, *(other for other in paths_of(inner) if other[:1] != (ITEM,))]
 
 
+def _is_proportionate(mapping: EventMapping) -> bool:
+    """Whether a mapping takes few parts of its value, and none of them once an element."""
+    paths = [path for _, value in mapping.fields for path in paths_of(value)]
+    return len(paths) <= _FEW_PATHS and not any(_repeats(value) for _, value in mapping.fields)
+
+
+def _repeats(value: Value) -> bool:
+    match value.source:
+        case Items():
+            return True
+        case First(of=of):
+            return any(map(_repeats, of))
+        case Object(members=members):
+            return any(_repeats(inner) for _, inner in members)
+        case From() | Const() | Template():
+            return any(EVERY in path for path in paths_of(value))
+
+
 def _paths_to_people(mapping: EventMapping) -> list[str]:
     """The paths that lead to what identifies a person."""
     found: dict[str, None] = {}
@@ -312,10 +358,14 @@ def _passes(root: Any, item: Any, path: tuple[str, ...], passes: Passes, in_each
     return any(passes(found, 0) for found in at_path(root, path))
 
 
-def _needs_check(value: Value) -> bool:
-    """What was converted to a moment, and not changed after, is one."""
-    is_moment = bool(value.conversions) and value.conversions[-1].kind == "moment"
-    return not is_moment or bool(value.renames) or value.default is not ABSENT
+def _needs_check(value: Value, wire: str) -> bool:
+    """What was converted to what its field must be, and not changed after, is that; so is an object that is made here."""
+    if value.renames or value.default is not ABSENT:
+        return True
+    if not value.conversions:
+        return not (isinstance(value.source, Object) and wire in _OBJECTS)
+    kind = value.conversions[-1].kind
+    return kind != "moment" if wire == "timestamp" else kind not in _TEXTUAL or wire in _OBJECTS
 
 
 def _check_of(wire: str, field: str) -> Callable[[Any], Any] | None:
@@ -333,8 +383,13 @@ def _check_of(wire: str, field: str) -> Callable[[Any], Any] | None:
             return value
         raise Unreadable("wrong_type", field)
 
+    def parses(text: str) -> bool:
+        return parse_moment(text) is not None
+
+    is_moment = lru_cache(_MOMENTS_KEPT)(parses)
+
     def as_moment(value: Any) -> Any:
-        if isinstance(value, str) and parse_moment(value) is not None:
+        if isinstance(value, str) and (is_moment if len(value) <= _MOMENT_CHARACTERS else parses)(value):
             return value
         raise Unreadable("unreadable" if isinstance(value, str) else "wrong_type", field)
 
@@ -475,7 +530,10 @@ def _compile_members(source: Object, field: str) -> _Make:
         if used is not None:
             whole = root if item is None else item
             if isinstance(whole, dict):
-                made = {name: value for name, value in whole.items() if name not in used}
+                # Few names are used elsewhere, beside the columns of a row.
+                made = whole.copy()
+                for name in used:
+                    made.pop(name, None)
         for name, each in makes:
             found = each(root, item)
             if found is not ABSENT:
@@ -503,6 +561,17 @@ def _compile_items(path: Path, inner: _Make, field: str) -> _Make:
 
 
 def _converted(make: _Make, conversions: list[Callable[[Any], Any]], field: str, path: str) -> _Make:
+    only = conversions[0]
+
+    def converted_once(root: Any, item: Any) -> Any:
+        found = make(root, item)
+        if found is ABSENT:
+            return ABSENT
+        try:
+            return only(found)
+        except Unreadable as unreadable:
+            raise Unreadable(unreadable.cause, field, path) from None
+
     def converted(root: Any, item: Any) -> Any:
         found = make(root, item)
         for convert in conversions:
@@ -514,7 +583,7 @@ def _converted(make: _Make, conversions: list[Callable[[Any], Any]], field: str,
                 raise Unreadable(unreadable.cause, field, path) from None
         return found
 
-    return converted
+    return converted_once if len(conversions) == 1 else converted
 
 
 def _renamed(make: _Make, renames: dict[str, Any], otherwise: Any) -> _Make:
@@ -563,13 +632,16 @@ def _outgrows(value: Any, room: int) -> int:
         return room - len(value) - 2
     if kind is dict:
         for name, inner in value.items():
-            # Nearly all values are texts: a call for each would cost as much as all the rest.
-            if inner.__class__ is str:
+            # Nearly all values are texts or numbers: a call for each would cost as much as all the rest.
+            kind = inner.__class__
+            if kind is str:
                 room -= len(name) + len(inner) + 6
-            else:
+            elif kind is dict or kind is list:
                 room = _outgrows(inner, room - len(name) - 4)
-            if room < 0:
-                return room
+                if room < 0:
+                    return room
+            else:
+                room -= len(name) + 12
         return room
     if kind is list:
         for inner in value:

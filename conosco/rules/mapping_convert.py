@@ -82,6 +82,8 @@ def compile_conversion(conversion: Conversion) -> Callable[[Any], Any]:
 
 
 def _as_text(value: Any) -> str:
+    if value.__class__ is str:
+        return value
     text = text_of(value)
     if text is None:
         raise Unreadable("wrong_type")

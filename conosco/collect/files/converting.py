@@ -14,10 +14,16 @@ from conosco.collect.envelope import Shared, judge
 from conosco.collect.files.messages import Converted
 from conosco.collect.files.tables import Row, shown_fields
 from conosco.collect.identifiers import Usable
-from conosco.collect.wire import Fault
+from conosco.collect.wire import (
+    MESSAGE_ID_CHARACTERS_MAX,
+    NAME_CHARACTERS_MAX,
+    TEXT_CHARACTERS_MAX,
+    Fault,
+    breaks_limits,
+)
 from conosco.model.identifier import IdentityRules
 from conosco.model.importing import RejectedRow
-from conosco.rules.mapping import CompiledMapping, Unmapped, apply
+from conosco.rules.mapping import CompiledMapping, Unmapped, apply, is_outgrown
 
 # A frame is sent when it has so many events or bytes: a few milliseconds of work.
 FRAME_EVENTS: Final = 1_000
@@ -25,6 +31,10 @@ FRAME_BYTES: Final = 1 << 20
 _EVENT: Final = msgspec.json.Encoder(decimal_format="number")
 _SHARED: Final = Shared()
 _ID_BYTES: Final = 16
+# What can be told to be good without being read again; other members are rare.
+_PLAIN_MEMBERS: Final = frozenset(
+    {"type", "event", "userId", "anonymousId", "messageId", "timestamp", "properties", "traits", "context"}
+)
 
 
 class Converter:
@@ -34,15 +44,19 @@ class Converter:
         self, mapping: Sequence[CompiledMapping], rules: IdentityRules, key: bytes, key_columns: Sequence[str] = ()
     ) -> None:
         self._mapping = mapping
+        # The usual mapping: one, and of every row one event.
+        self._single = mapping[0] if len(mapping) == 1 and mapping[0].each is None else None
+        self._measures_late = self._single is not None and self._single.is_proportionate
+        self._has_plain_members = all(_PLAIN_MEMBERS.issuperset(each.members) for each in mapping)
         self._usable = Usable(rules)
-        self._key = key
+        self._keyed = hashlib.blake2b(digest_size=_ID_BYTES, key=key)
         self._key_columns = tuple(key_columns)
 
     def events(self, row: Row) -> list[bytes] | RejectedRow:
         """The events of one row, spelled as they enter the log, or why there are none."""
         if row.fault is not None:
             return _rejected(row, row.fault.reason, row.fault.params)
-        mapped = apply(self._mapping, row.values)
+        mapped = self._mapped(row.values)
         if isinstance(mapped, Unmapped):
             params: dict[str, str | int] = {"field": mapped.field, "column": mapped.path}
             return _rejected(row, f"mapping_{mapped.cause}", params)
@@ -50,16 +64,50 @@ class Converter:
         if told is None:
             return _rejected(row, "key_missing", {"columns": ", ".join(self._key_columns)})
         spelled: list[bytes] = []
-        for number, made in enumerate(mapped.events):
-            event = made.event
-            if "messageId" not in event or not made.has_own_id:
+        for number, (event, has_own_id) in enumerate(mapped):
+            if "messageId" not in event or not has_own_id:
                 event["messageId"] = self._message_id(told, number)
             raw = _EVENT.encode(event)
-            verdict = judge(raw, "", _SHARED, self._usable, None)
-            if isinstance(verdict, Fault):
-                return _rejected(row, verdict.reason, verdict.params)
+            if self._measures_late and is_outgrown(event, len(raw)):
+                return _rejected(row, "mapping_too_large", {"field": "", "column": ""})
+            if not self._is_plainly_good(event, raw):
+                verdict = judge(raw, "", _SHARED, self._usable, None)
+                if isinstance(verdict, Fault):
+                    return _rejected(row, verdict.reason, verdict.params)
             spelled.append(raw)
         return spelled
+
+    def _mapped(self, values: dict[str, Any]) -> Sequence[tuple[dict[str, Any], bool]] | Unmapped:
+        """The events of a row, each with whether its message id is its own."""
+        single = self._single
+        if single is not None and single.applies(values):
+            event = single.make_unmeasured(values) if self._measures_late else single.make(values)
+            return event if isinstance(event, Unmapped) else ((event, single.has_own_id),)
+        mapped = apply(self._mapping, values)
+        return mapped if isinstance(mapped, Unmapped) else [(made.event, made.has_own_id) for made in mapped.events]
+
+    def _is_plainly_good(self, event: dict[str, Any], raw: bytes) -> bool:
+        """True only if ``judge`` would find no fault; False says nothing.
+
+        A mapping gives texts, ids, a moment and objects where they belong, and nothing else; so the bytes need not be read
+        again. What is left are lengths, limits, and whether somebody is told.
+        """
+        name = event.get("event", "")
+        kind = event.get("type")
+        if not (name if kind == "track" else kind == "identify") or len(name) > NAME_CHARACTERS_MAX:
+            return False
+        user_id, anonymous_id = event.get("userId", ""), event.get("anonymousId", "")
+        return (
+            len(user_id) <= TEXT_CHARACTERS_MAX
+            and len(anonymous_id) <= TEXT_CHARACTERS_MAX
+            and len(event["messageId"]) <= MESSAGE_ID_CHARACTERS_MAX
+            and self._has_plain_members
+            and self._usable.knows_home(user_id, anonymous_id)
+            and breaks_limits(raw) is None
+            # Numbers that JSON cannot spell, and the encoder writes all the same.
+            and b"Infinity" not in raw
+            and b"NaN" not in raw
+        )
 
     def _told_apart(self, row: Row) -> bytes | None:
         if not self._key_columns:
@@ -71,7 +119,9 @@ class Converter:
 
     def _message_id(self, told: bytes, number: int) -> str:
         text = told if not number else b"%b#%d" % (told, number)
-        return hashlib.blake2b(text, digest_size=_ID_BYTES, key=self._key).hexdigest()
+        keyed = self._keyed.copy()
+        keyed.update(text)
+        return keyed.hexdigest()
 
     def frames(self, rows: Iterable[Row], rows_max: int = 0) -> Iterator[Converted]:
         """What the rows give, in frames that end at rows."""

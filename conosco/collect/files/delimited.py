@@ -5,6 +5,7 @@ A row that cannot be read is told with its lines and its reason; the rows around
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple
@@ -15,6 +16,10 @@ from conosco.model.problem import refuse
 
 _DELIMITERS: Final = (",", ";", "\t", "|")
 _PROBE_ROWS: Final = 200
+# Text is read in pieces of this size.
+_STRETCH_CHARACTERS: Final = 1 << 18
+# What stands where bytes were no text.
+_BROKEN: Final = re.compile("[\udc80-\udcff\ufffd]")
 
 
 class Fault(NamedTuple):
@@ -109,12 +114,19 @@ def name_columns(first: list[str], header: bool) -> list[str]:
 
 
 class _Lines:
-    """Lines of text that can be taken back, so that a stray quote costs its own line and no other."""
+    """Lines of text that can be taken back, so that a stray quote costs its own line and no other.
+
+    Text is read in stretches of whole lines; one without quotes can be taken as a whole.
+    """
 
     def __init__(self, stream: io.TextIOBase) -> None:
         self._stream = stream
         self._again: list[str] = []
         self._is_first = True
+        self._stretch = io.StringIO()
+        self._length = 0
+        # What was read beyond the stretch: the beginning of its next line.
+        self._rest = ""
         self.taken: list[str] = []
 
     def __iter__(self) -> "_Lines":
@@ -123,13 +135,40 @@ class _Lines:
     def __next__(self) -> str:
         if len(self.taken) >= RECORD_LINES_MAX:
             raise csv.Error("record of too many lines")
-        line = self._again.pop() if self._again else self._stream.readline(ROW_BYTES_MAX)
+        line = self._again.pop() if self._again else self._stretch.readline(ROW_BYTES_MAX)
         if not line:
-            raise StopIteration
-        if self._is_first:
-            self._is_first, line = False, line.removeprefix("\ufeff")
+            if not self._load():
+                raise StopIteration
+            line = self._stretch.readline(ROW_BYTES_MAX)
         self.taken.append(line)
         return line
+
+    def stretch(self, quote: str) -> str:
+        """The next stretch, which is then taken, if no field in it can hold a line break; empty if lines must be read singly."""
+        if self._again or self._stretch.tell() < self._length:
+            return ""
+        text = self._load()
+        if quote in text or len(text) > min(FIELD_CHARACTERS_MAX, ROW_BYTES_MAX):
+            return ""
+        self._length = 0
+        return text
+
+    def _load(self) -> str:
+        """The next stretch, ready to be read line by line; empty at the end of the text."""
+        text, cut = self._rest, 0
+        while not cut and len(text) < ROW_BYTES_MAX:
+            more = self._stream.read(_STRETCH_CHARACTERS)
+            if not more:
+                cut = len(text)
+                break
+            text += more.removeprefix("\ufeff") if self._is_first else more
+            self._is_first = False
+            # A carriage return at the very end may be the first half of a line break.
+            cut = max(text.rfind("\n"), text.rfind("\r", 0, max(0, len(text) - 1))) + 1
+        cut = cut or ROW_BYTES_MAX
+        text, self._rest = text[:cut], text[cut:]
+        self._stretch, self._length = io.StringIO(text, newline=""), len(text)
+        return text
 
     def give_back(self) -> str:
         """Take back all lines of the present record but its first, which is returned."""
@@ -151,6 +190,17 @@ def read_rows(file: BinaryIO, encoding: str, dialect: Dialect) -> Iterator[RawRo
     number = 0 if dialect.header else 1
     width = 0
     while True:
+        if plain := lines.stretch(dialect.quote):
+            # Without quotes a line is a row, and the reader takes many of them at once.
+            many = csv.reader(io.StringIO(plain, newline=""), delimiter=dialect.delimiter, quotechar=dialect.quote, strict=True)
+            is_sound = plain.isascii() or not _BROKEN.search(plain)
+            for fields in many:
+                if fields:
+                    width = width or len(fields)
+                    is_row = is_sound and len(fields) == width
+                    yield RawRow(number, fields) if is_row else _judged(number, fields, width, encoding)
+                    number += 1
+            continue
         lines.taken.clear()
         try:
             fields = next(reader)
@@ -164,21 +214,17 @@ def read_rows(file: BinaryIO, encoding: str, dialect: Dialect) -> Iterator[RawRo
             yield RawRow(number, [lines.give_back().rstrip("\r\n")], Fault("stray_quote", {}))
             number += 1
             continue
-        if not fields:
-            continue
-        width = width or len(fields)
-        if len(fields) != width:
-            yield RawRow(number, fields, Fault("wrong_width", {"expected": width, "actual": len(fields)}))
-        elif not "".join(fields).isascii() and _is_broken(fields):
-            yield RawRow(
-                number,
-                [field.encode(errors="replace").decode() for field in fields],
-                Fault("undecodable_text", {"encoding": encoding}),
-            )
-        else:
-            yield RawRow(number, fields)
-        number += 1
+        if fields:
+            width = width or len(fields)
+            yield _judged(number, fields, width, encoding)
+            number += 1
 
 
-def _is_broken(fields: list[str]) -> bool:
-    return any("\udc80" <= character <= "\udcff" or character == "\ufffd" for field in fields for character in field)
+def _judged(number: int, fields: list[str], width: int, encoding: str) -> RawRow:
+    """A row, or what is wrong with it."""
+    if len(fields) != width:
+        return RawRow(number, fields, Fault("wrong_width", {"expected": width, "actual": len(fields)}))
+    if any(_BROKEN.search(field) for field in fields):
+        shown = [field.encode(errors="replace").decode() for field in fields]
+        return RawRow(number, shown, Fault("undecodable_text", {"encoding": encoding}))
+    return RawRow(number, fields)

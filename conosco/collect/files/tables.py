@@ -62,8 +62,8 @@ def _before(first: RawRow, rest: Iterator[RawRow]) -> Iterator[RawRow]:
 def _typed(raw: Iterator[RawRow], names: list[str], form: FileFormat, lenient: frozenset[str]) -> Iterator[Row]:
     known = {column.name: column for column in form.columns}
     readers = [
-        (index, known[name].type, read)
-        for index, name in enumerate(names)
+        (name, known[name].type, read)
+        for name in names
         if name in known and (read := converter(known[name], form.zone)) is not None
     ]
     width = len(names)
@@ -74,17 +74,22 @@ def _typed(raw: Iterator[RawRow], names: list[str], form: FileFormat, lenient: f
         if fault is not None:
             yield Row(number, {}, fields, fault)
             continue
-        values: list[Any] = [field or None for field in fields]
-        for index, kind, read in readers:
-            if values[index] is not None:
+        # As ``present``: an empty field says nothing.
+        values: dict[str, Any] = {name: field for name, field in zip(names, fields, strict=True) if field}
+        for name, kind, read in readers:
+            if name in values:
                 try:
-                    values[index] = read(values[index])
+                    value = read(values[name])
                 except Unfit:
-                    if names[index] in lenient:
+                    if name in lenient:
                         continue
-                    fault = Fault("wrong_value", {"column": names[index], "type": kind})  # noqa: PLW2901
+                    fault = Fault("wrong_value", {"column": name, "type": kind})  # noqa: PLW2901
                     break
-        yield Row(number, {} if fault else present(names, values), fields, fault)
+                if value is None:
+                    del values[name]
+                else:
+                    values[name] = value
+        yield Row(number, {} if fault else values, fields, fault)
 
 
 def present(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:

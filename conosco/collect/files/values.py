@@ -39,7 +39,9 @@ def looks_like_value(text: str) -> bool:
     return bool(_MARKED.match(text) or _PLAIN.match(text) or _ISO.match(text) or _WRITTEN.match(text) or _ADDRESS.match(text))
 
 
-MOMENTS_KEPT: Final = 4_096
+# Rows come in the order of time, and prices and quantities are few; where all values differ it costs a little more.
+VALUES_KEPT: Final = 4_096
+_KEPT_CHARACTERS: Final = 40
 
 
 class Unfit(Exception):
@@ -165,10 +167,15 @@ def converter(column: Column, zone: str) -> Callable[[str], Any] | None:
         case "text":
             return None
         case "number":
-            return _number_reader(column)
+            return _remembering(_number_reader(column))
         case "moment":
-            # Rows come in the order of time, so that the same moment is read many times over.
-            return lru_cache(MOMENTS_KEPT)(_moment_reader(column, ZoneInfo(zone) if zone else None))
+            return _remembering(_moment_reader(column, ZoneInfo(zone) if zone else None))
+
+
+def _remembering(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The same, with what short texts gave kept: of every kind of value that is converted, columns repeat themselves."""
+    kept = lru_cache(VALUES_KEPT)(read)
+    return lambda text: kept(text) if len(text) <= _KEPT_CHARACTERS else read(text)
 
 
 def _number_reader(column: Column) -> Callable[[str], Any]:

@@ -1,11 +1,13 @@
 """Delimited text: its dialect, strict reading with row numbers, and that one bad row harms no other."""
 
+import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conosco.collect.files import delimited
 from conosco.collect.files.delimited import Dialect, RawRow, detect_dialect, name_columns, read_rows
 from conosco.collect.files.opening import content
 
@@ -100,3 +102,25 @@ def test_what_is_written_properly_is_read_as_it_was(tmp_path_factory: pytest.Tem
     # U+FFFD stands for what could not be decoded, so a row that holds it cannot be told from a broken one.
     expected = [row for row in rows if "\ufffd" not in "".join(row)]
     assert [row.fields for row in found[1:] if row.fault is None] == expected
+
+
+PIECES = ["a", "bc", "1", ",", ",", "\n", "\n", "\r\n", "\r", "à", "\ufffd", "\ufeff", "\u2028", "\x0b", " "]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    pieces=st.lists(st.sampled_from([*PIECES, '"']) | st.just("x"), max_size=40),
+    size=st.sampled_from([1, 2, 3, 7, 1 << 18]),
+    header=st.booleans(),
+)
+def test_many_lines_at_once_are_read_as_one_by_one(pieces: list[str], size: int, header: bool) -> None:
+    body = "".join(pieces).encode() + b"\n\x81,b\n" * (len(pieces) % 2)
+
+    def read() -> list[RawRow]:
+        return list(read_rows(io.BytesIO(body), "utf-8", Dialect(",", '"', header)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delimited, "_STRETCH_CHARACTERS", size)
+        at_once = read()
+        patch.setattr(delimited._Lines, "stretch", lambda lines, quote: "")
+        assert read() == at_once
