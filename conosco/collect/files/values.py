@@ -190,7 +190,9 @@ def _number_reader(column: Column) -> Callable[[str], Any]:
         if thousands == " ":
             value = value.translate(_NO_SPACES)
         elif thousands:
-            value = _grouped(value, thousands, decimal)
+            # Who says what separates decimals need not know that these thousands are apart by spaces.
+            value = value.translate(_ONE_SPACE)
+            value = _grouped(value, " " if " " in value else thousands, decimal)
         if decimal == ",":
             if "." in value:
                 raise Unfit
@@ -204,6 +206,7 @@ def _number_reader(column: Column) -> Callable[[str], Any]:
     return read
 
 
+_ONE_SPACE: Final = {ord(space): " " for space in _SPACES}
 _NO_SPACES: Final = {ord(space): None for space in _SPACES}
 
 

@@ -112,3 +112,17 @@ def test_a_value_that_does_not_fit_is_refused(column: Column, text: str) -> None
 
 def test_text_stays_as_it_is_written() -> None:
     assert converter(Column(name="x"), "") is None
+
+
+def test_thousands_apart_by_spaces_are_read_whatever_mark_was_said() -> None:
+    read = converter(Column(name="kwota", type="number", decimal=",", thousands="."), "")
+    assert read is not None
+    assert [read(text) for text in ("1 234,50", "1\u00a0234 567,5", "1.234,50", "19")] == [
+        Decimal("1234.50"),
+        Decimal("1234567.5"),
+        Decimal("1234.50"),
+        19,
+    ]
+    for text in ("1 2,5", "1.234 567,0", "12 34"):
+        with pytest.raises(Unfit):
+            read(text)
