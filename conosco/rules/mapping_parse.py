@@ -10,7 +10,8 @@ import msgspec
 from conosco.model.event import EventType
 from conosco.model.problem import Refused
 from conosco.rules.condition import Test
-from conosco.rules.mapping import (
+from conosco.rules.mapping_convert import ABSENT, CONVERSIONS, UNITS, Conversion, compile_pattern_of_moment
+from conosco.rules.mapping_tree import (
     EVERY,
     ITEM,
     Const,
@@ -26,7 +27,6 @@ from conosco.rules.mapping import (
     When,
     paths_of,
 )
-from conosco.rules.mapping_convert import ABSENT, CONVERSIONS, UNITS, Conversion, compile_pattern_of_moment
 from conosco.rules.values import MAX_PART_CHARACTERS, MAX_PATH_PARTS
 from conosco.rules.wire import Findings, echo, nearest, read_members, read_name, read_path, read_test, read_text, step
 
