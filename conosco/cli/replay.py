@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from conosco.cli.words import explain
 from conosco.model.problem import Refused
+from conosco.ports.state import StateAbsent
 from conosco.runtime.bootstrap import clock
 from conosco.runtime.journal import Journal
 from conosco.runtime.migrations.steps import require_current
@@ -31,7 +32,13 @@ def replay(
         require_current(settings.data)
     except Refused as refused:
         raise typer.Exit(explain(refused)) from None
-    rebuilding = Rebuilding(settings, Journal("replay", clock).note)
+    try:
+        rebuilding = Rebuilding(settings, Journal("replay", clock).note)
+    except StateAbsent:
+        typer.echo(
+            f"There is no State in {data} to compare with: `conosco serve` makes it, from the log if there is one.", err=True
+        )
+        raise typer.Exit(1) from None
     try:
         with Progress(
             TextColumn("replaying"),

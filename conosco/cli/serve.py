@@ -8,15 +8,19 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from conosco.cli.words import explain
 from conosco.model.problem import Refused
+from conosco.ports.log import LogFull
+from conosco.ports.state import StateFull
 from conosco.runtime.bootstrap import Folder, clock, open_control, prepare
+from conosco.runtime.deriving import derive_lost_state, is_state_lost, require_state
 from conosco.runtime.journal import Journal
 from conosco.runtime.migrations.backing_up import backing_up
 from conosco.runtime.migrations.steps import migrate, require_current
@@ -29,6 +33,7 @@ ADDRESS_BYTES: Final = 200
 READY_WITHIN_S: Final = 60.0
 # The roles of a supervisor that was killed need a moment to notice and to let go of the port.
 PORT_FREE_WITHIN_S: Final = 5.0
+PROGRESS_EVERY_S: Final = 3.0
 
 
 class Role(enum.StrEnum):
@@ -55,6 +60,7 @@ def serve(
     if role is not Role.ALL:
         try:
             require_current(settings.data)
+            require_state(settings)
         except Refused as refused:
             raise typer.Exit(explain(refused)) from None
         command = command_of(role.value, str(settings.data), settings.host, settings.port)
@@ -81,6 +87,8 @@ class Running:
             _check_port(self.settings)
             note = Journal("supervisor", clock).note
             migrate(self.settings.data, clock, note, backing_up(self.settings, clock, note))
+            if is_state_lost(self.settings):
+                _derive(self.settings, note)
             prepare(self.settings)
             # So that commands on this machine find the server of this folder.
             os.pwrite(self._lock, self.url.encode().ljust(ADDRESS_BYTES), 0)
@@ -88,6 +96,9 @@ class Running:
             raise typer.Exit(explain(refused)) from None
         except OSError as error:
             typer.echo(f"Cannot use the folder {self.settings.data}: {error.strerror}. Choose another with --data.", err=True)
+            raise typer.Exit(1) from None
+        except (LogFull, StateFull) as full:
+            typer.echo(f"Cannot write to the folder {self.settings.data}: {full}. Make room, then start again.", err=True)
             raise typer.Exit(1) from None
         settings = self.settings
         self._journal_file = None if self._journal_path is None else self._journal_path.open("ab")
@@ -142,6 +153,30 @@ class Running:
                 self.__exit__()
                 raise typer.Exit(1)
             time.sleep(0.03)
+
+
+def _derive(settings: Settings, note: Callable[[str, dict[str, Any]], None]) -> None:
+    """Derive State that was lost, and say so: it can take minutes, and some deliveries wait for a person afterwards."""
+    told_at = time.monotonic()
+
+    def progress(position: int, end: int) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= PROGRESS_EVERY_S:
+            told_at = time.monotonic()
+            typer.echo(f"  {position} of {end} records ({100 * position // max(1, end)} %)", err=True)
+
+    typer.echo(
+        "State is missing although the log holds records. It is derived anew from the log; nothing is sent meanwhile.", err=True
+    )
+    note("state_lost", {})
+    derived = derive_lost_state(settings, note, progress)
+    note("state_derived", {"position": derived.position, "parked": derived.parked})
+    typer.echo(f"State is derived up to position {derived.position}; the warehouse is filled anew from now on.", err=True)
+    if derived.parked:
+        typer.echo(
+            f"{derived.parked} deliveries may have been sent before and wait as `unknown`: look at them before you release them.",
+            err=True,
+        )
 
 
 def running_url(data: Path) -> str:

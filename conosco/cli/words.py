@@ -37,6 +37,11 @@ SENTENCES = {
     "restore_not_empty": "The folder {folder} is not empty. A backup is restored into a new folder only: give another with --to.",
     "restore_state_unproven": "State of this backup does not have the digest that was taken when it was made. "
     "Nothing was restored; take an older backup.",
+    "state_lost": "State is missing in {folder} although its log holds records, and a single role does not derive it anew. "
+    "Run `conosco serve` once without --role.",
+    "state_lost_and_pruned": "State is missing in {folder}, and old requests are destroyed there (CONOSCO_KEEP_RAW_DAYS), so the log alone tells "
+    "less than State did. Restore a backup into a new folder; or, to go on with what the log still holds, start once without that variable: "
+    "then State and the warehouse are derived from the log anew.",
     "store_newer": "{path} has format {found}; this version of Conosco knows up to {known}. Start the newer version again.",
 }
 

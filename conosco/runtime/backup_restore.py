@@ -9,13 +9,12 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from conosco.model.command import LiveFrom
 from conosco.model.problem import refuse
-from conosco.model.record import Draft
 from conosco.ports.log import Log
 from conosco.runtime.backup import FILE, MANIFEST, MORE, SUFFIX, FileEntry, Manifest, backups_in
 from conosco.runtime.backup_stream import read_stream
 from conosco.runtime.bootstrap import Folder, make_private_folder, open_log, open_spare_state, sync
+from conosco.runtime.deriving import bring_to_end
 from conosco.runtime.digest import digest
 from conosco.runtime.migrations.steps import migrate
 from conosco.runtime.settings import Settings
@@ -161,11 +160,16 @@ def _prove(folder: Path, manifest: Manifest) -> int:
         position = log.head().position
         _prove_state(folder, manifest, position)
         replay_erasures(settings, log)
-        if position:
-            log.append([Draft(kind="control", slices=(msgspec.json.encode(LiveFrom(position=position)),))])
-        return position
     finally:
         log.close()
+    if position and Folder(folder).state.exists():
+        # Here, and not by the worker of the next start: its sender would see what is pending before it was parked.
+        state = open_spare_state(Folder(folder).state)
+        try:
+            bring_to_end(settings, state, lambda event, fields: None)
+        finally:
+            state.close()
+    return position
 
 
 def _prove_state(folder: Path, manifest: Manifest, position: int) -> None:

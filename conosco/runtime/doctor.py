@@ -18,8 +18,12 @@ from typing import Any, Final, Literal
 import msgspec
 
 from conosco.model.moment import DAY, SECOND, spell_moment
+from conosco.model.problem import Refused
 from conosco.ports.tables import META, decode_row
-from conosco.runtime.bootstrap import Folder, clock, engine_versions, open_log, open_state
+from conosco.runtime.backup import SUFFIX
+from conosco.runtime.bootstrap import Folder, clock, engine_versions, open_archive, open_log, open_state
+from conosco.runtime.deriving import is_state_lost
+from conosco.runtime.migrations.steps import STEPS, check_format, is_new
 from conosco.runtime.settings import Settings
 
 Level = Literal["ok", "note", "warning", "failure"]
@@ -32,6 +36,7 @@ SYNC_SLOW_MS: Final = 20.0
 SYNC_SUSPICIOUS_MS: Final = 0.02
 RECORDS_CHECKED: Final = 2_000
 LAG_S_MOST: Final = 10.0
+BACKUP_DAYS_MOST: Final = 2.0
 # The first day of 2025: no clock that is set can say less.
 CLOCK_LEAST: Final = 20_089 * DAY
 _NETWORK_SYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "glusterfs", "ceph"})
@@ -252,7 +257,90 @@ def _log(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="log", level="ok", said=f"{head.position} records; the newest {RECORDS_CHECKED} match their chain")
 
 
+def _format(settings: Settings) -> Iterator[Finding]:
+    if not settings.data.is_dir() or is_new(settings.data):
+        return
+    try:
+        found = check_format(settings.data)
+    except Refused as refused:
+        (problem,) = refused.problems
+        known = problem.params.get("known", len(STEPS))
+        said = (
+            f"{problem.params['path']} cannot be read, so nothing says how to read the folder"
+            if problem.code == "format_unreadable"
+            else f"the folder, or a store in it, has format {problem.params['found']}; this version knows up to {known}"
+        )
+        yield Finding(
+            check="format",
+            level="failure",
+            said=said,
+            todo="Start the newer version again, or restore the backup from before the upgrade with this one (docs/how-to/backup.md).",
+        )
+        return
+    is_older = found.format < len(STEPS)
+    yield Finding(
+        check="format",
+        level="note" if is_older else "ok",
+        said=f"the folder has format {found.format}" + (f", and this version's is {len(STEPS)}" if is_older else ""),
+        todo="The next `conosco serve` brings it there, after a backup." if is_older else "",
+    )
+
+
+def _damage(settings: Settings) -> Iterator[Finding]:
+    if not Folder(settings.data).log.is_dir():
+        return
+    archive = open_archive(settings)
+    try:
+        alarms = archive.alarms()
+    finally:
+        archive.close()
+    if not alarms:
+        yield Finding(check="damage", level="ok", said="no damage to the log was ever found")
+        return
+    lost, newest = sum(alarm.lost for alarm in alarms), max(alarm.found_at for alarm in alarms)
+    yield Finding(
+        check="damage",
+        level="failure" if lost else "warning",
+        said=f"damage to the log was found {len(alarms)} times, last at {spell_moment(newest)}; {lost} records are lost by it",
+        todo="`conosco verify` says what it was. Look at the disk"
+        + (", and take the lost records from a backup." if lost else ": bits rarely fall alone."),
+    )
+
+
+def _backups(settings: Settings) -> Iterator[Finding]:
+    folder = Folder(settings.data)
+    if folder.backup_key.exists():
+        yield Finding(
+            check="backup",
+            level="warning",
+            said=f"the backup key lies beside the data, in {folder.backup_key}",
+            todo="Move it to where you keep such keys: whoever takes this folder could read your backups.",
+        )
+    if not folder.backups.is_dir():
+        return
+    # A backup made before an upgrade counts as well: it holds everything until then.
+    newest = max((path.stat().st_mtime for path in folder.backups.glob(f"*{SUFFIX}")), default=0.0)
+    days = max(0.0, clock() / SECOND - newest) / (DAY / SECOND)
+    is_old = not newest or days > BACKUP_DAYS_MOST
+    yield Finding(
+        check="backup",
+        level="warning" if is_old else "ok",
+        said=f"the newest backup in {folder.backups} is {days:.1f} days old"
+        if newest
+        else f"there is no backup in {folder.backups}",
+        todo="Let a timer run `conosco backup` once a day (docs/how-to/backup.md)." if is_old else "",
+    )
+
+
 def _state(settings: Settings) -> Iterator[Finding]:
+    if is_state_lost(settings):
+        yield Finding(
+            check="state",
+            level="failure",
+            said="State is missing, or has applied nothing, although the log holds records",
+            todo="`conosco serve` derives it anew from the log before anything is sent; where that takes too long, restore a backup.",
+        )
+        return
     if not Folder(settings.data).state.exists():
         return
     log, state = open_log(settings), open_state(settings)
@@ -300,7 +388,10 @@ _LOOKS: Final[dict[str, Callable[[Settings], Iterator[Finding]]]] = {
     "clock": _clock,
     "limits": _limits,
     "server": _serving,
+    "format": _format,
     "log": _log,
+    "damage": _damage,
+    "backup": _backups,
     "state": _state,
     "extras": _companions,
 }

@@ -2,14 +2,9 @@
 
 import fcntl
 import os
-import shutil
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
-from conosco.model.command import LiveFrom
-from conosco.model.record import Draft
 from conosco.runtime.bootstrap import (
     INSTALLATION_SECRET,
     Folder,
@@ -20,6 +15,7 @@ from conosco.runtime.bootstrap import (
     required_secret,
     snapshot_state,
 )
+from conosco.runtime.deriving import bring_to_end, remove_state, replace_state
 from conosco.runtime.digest import digest
 from conosco.runtime.replay import rebuild
 from conosco.runtime.settings import Settings
@@ -52,7 +48,7 @@ class Rebuilding:
             log.close()
 
     def take_over(self) -> bool:
-        """Put the rebuilt State in place and tell the log; False if a server holds the folder.
+        """Bring the rebuilt State to the log's end, park what may have been sent, and put it in place; False if a server holds the folder.
 
         The warehouse was filled by the old State's feed, so it is dropped and filled anew.
         """
@@ -63,14 +59,12 @@ class Rebuilding:
             os.close(handle)
             return False
         try:
-            for suffix in ("-wal", "-shm"):
-                (self._folder.state.parent / (self._folder.state.name + suffix)).unlink(missing_ok=True)
-            self._spare.replace(self._folder.state)
-            shutil.rmtree(self._folder.warehouse, ignore_errors=True)
-            _sync(self._settings.data)
-            log = open_log(self._settings)
-            log.append([Draft(kind="control", slices=(msgspec.json.encode(LiveFrom(position=log.head().position)),))])
-            log.close()
+            rebuilt = open_spare_state(self._spare)
+            try:
+                bring_to_end(self._settings, rebuilt, self._note)
+            finally:
+                rebuilt.close()
+            replace_state(self._settings, self._spare)
         finally:
             os.close(handle)
         return True
@@ -82,13 +76,4 @@ class Rebuilding:
 
     def _remove(self) -> None:
         for base in (self._spare, self._copy):
-            for suffix in ("", "-wal", "-shm"):
-                (base.parent / (base.name + suffix)).unlink(missing_ok=True)
-
-
-def _sync(folder: os.PathLike[str]) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            remove_state(base)
