@@ -18,6 +18,16 @@ FORMAT: Final = 1
 UNWRITABLE: Final = (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.BusyError, apsw.PermissionsError)
 # A file that cannot be read can be caused by damage, but also by a page that could not be fetched.
 DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError)
+# Of the I/O errors, those that say that bytes of the file cannot be had. All others are refusals of a disk that may pass.
+_UNREAD: Final = frozenset(
+    (
+        apsw.SQLITE_IOERR_READ,
+        apsw.SQLITE_IOERR_SHORT_READ,
+        apsw.SQLITE_IOERR_CORRUPTFS,
+        apsw.SQLITE_IOERR_DATA,
+        apsw.SQLITE_IOERR_IN_PAGE,
+    )
+)
 
 
 class UnfitLibrary(Exception):
@@ -106,6 +116,20 @@ def migrate(connection: apsw.Connection, statements: str, tables: Iterable[str])
 def is_ready(connection: apsw.Connection) -> bool:
     """Whether the tables of this file exist already."""
     return bool(connection.pragma("user_version") == FORMAT)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an error says no more than that the disk refused something now, and nothing of damaged bytes.
+
+    Who took a refusal for damage would pass over records that are whole.
+    """
+    return isinstance(error, UNWRITABLE) and getattr(error, "extendedresult", 0) not in _UNREAD
+
+
+def raise_refusal(error: BaseException) -> None:
+    """Raise an error that is a refusal; return for any other."""
+    if is_refusal(error):
+        raise error
 
 
 def fetch(connection: apsw.Connection, statement: str, bindings: tuple[Any, ...] = ()) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from conosco.engines.sqlite.connection import UNWRITABLE, only_one, sync_folder
+from conosco.engines.sqlite.connection import UNWRITABLE, only_one, raise_refusal, sync_folder
 from conosco.engines.sqlite.log_check import UNREADABLE, check_files
 from conosco.engines.sqlite.log_damage import CARE_LOCK, DamageBook, read_head
 from conosco.engines.sqlite.log_file import LogFile, Mark, Row, decode_record
@@ -55,21 +55,24 @@ class SqliteArchive:
 
     def seal(self, identify: Identify, pause: Callable[[], None]) -> Sealed | None:
         """Seal the oldest finished file; None if there is none left."""
-        with only_one(self._folder / "sealing.lock"):
-            self._remove_orphans()
-            for number in self._finished():
-                try:
-                    for _ in range(TRIES):
-                        with suppress(_Changed):
-                            return self._seal(number, identify, pause)
-                    # Erased in again and again: its turn comes later.
-                    continue
-                except (_Damaged, *UNREADABLE) as error:
-                    self._unfit.add(number)
-                    alarm = Alarm(found_at=self._clock(), file=self._path(number).name, what=f"not_sealed: {error}")
-                    self._damage.add(alarm)
-                except (OSError, *UNWRITABLE) as error:
-                    raise LogFull(f"{self._path(number).name}: {error}") from error
+        try:
+            with only_one(self._folder / "sealing.lock"):
+                self._remove_orphans()
+                return self._seal_next(identify, pause)
+        except (OSError, *UNWRITABLE) as error:
+            raise LogFull(f"a file could not be sealed: {error}") from error
+
+    def _seal_next(self, identify: Identify, pause: Callable[[], None]) -> Sealed | None:
+        for number in self._finished():
+            try:
+                for _ in range(TRIES):
+                    with suppress(_Changed):
+                        return self._seal(number, identify, pause)
+                # Erased in again and again: its turn comes later.
+            except (_Damaged, *UNREADABLE) as error:
+                raise_refusal(error)
+                self._unfit.add(number)
+                self._damage.add(Alarm(found_at=self._clock(), file=self._path(number).name, what=f"not_sealed: {error}"))
         return None
 
     def find(self, hashes: Sequence[bytes], identify: Identify) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ from typing import Final
 import apsw
 import msgspec
 
-from conosco.engines.sqlite.connection import DAMAGED
+from conosco.engines.sqlite.connection import DAMAGED, raise_refusal
 from conosco.engines.sqlite.log_file import LogFile, Mark, Row, decode_record
 from conosco.engines.sqlite.log_pages import Pages, unaccounted
 from conosco.engines.sqlite.log_parquet import UnreadablePart
@@ -123,7 +123,8 @@ def _rows(file: LogFile | SealedFile, after: int, last: int) -> Iterator[Row]:
         until = min(after + _PAGE_RECORDS, last)
         try:
             page = [row for row in file.rows(after, _PAGE_RECORDS) if row.position <= last]
-        except UNREADABLE:
+        except UNREADABLE as error:
+            raise_refusal(error)
             page = [row for row in (_row(file, position) for position in range(after + 1, until + 1)) if row is not None]
         yield from page
         after = max(until, page[-1].position) if page else until
@@ -132,7 +133,8 @@ def _rows(file: LogFile | SealedFile, after: int, last: int) -> Iterator[Row]:
 def _row(file: LogFile | SealedFile, position: int) -> Row | None:
     try:
         return file.row(position)
-    except UNREADABLE:
+    except UNREADABLE as error:
+        raise_refusal(error)
         return None
 
 
@@ -145,7 +147,8 @@ def rows_past_damage(file: LogFile | SealedFile, after: int, max_records: int) -
                 after = row.position
                 max_records -= 1
         return
-    except UNREADABLE:
+    except UNREADABLE as error:
+        raise_refusal(error)
         last = file.tail()[1].position
     while after < last and max_records > 0:
         after += 1

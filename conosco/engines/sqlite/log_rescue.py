@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 
-from conosco.engines.sqlite.connection import DAMAGED, UnfitFile, replace_file, sync_folder
+from conosco.engines.sqlite.connection import DAMAGED, UnfitFile, raise_refusal, replace_file, sync_folder
 from conosco.engines.sqlite.log_damage import DamageBook
 from conosco.engines.sqlite.log_file import LogFile, Mark
 from conosco.engines.sqlite.log_pages import Pages, found_rows, is_passable, is_unmade
@@ -75,7 +75,8 @@ def _is_usable(path: Path, wal: bytes) -> bool:
     """Whether every record can be reached, but for those in a leaf that is damaged itself."""
     try:
         pages = Pages(path, committed_pages(wal) if wal else None)
-    except apsw.Error:
+    except apsw.Error as error:
+        raise_refusal(error)
         return False
     if pages.count == 0:
         return True
@@ -92,7 +93,8 @@ def _is_usable(path: Path, wal: bytes) -> bool:
     except FileNotFoundError:
         # Its making was cut short: nobody has written to it.
         return True
-    except UNUSABLE:
+    except UNUSABLE as error:
+        raise_refusal(error)
         return False
 
 
@@ -135,7 +137,8 @@ def _base_of(path: Path, wal: bytes) -> Mark | None:
     try:
         with closing(LogFile(path)) as file:
             return file.base()
-    except (*UNUSABLE, FileNotFoundError):
+    except (*UNUSABLE, FileNotFoundError) as error:
+        raise_refusal(error)
         return None
 
 
@@ -149,8 +152,8 @@ def _end_before(folder: Path, number: int) -> Mark | None:
         try:
             with closing(LogFile(folder / f"log-{before:06d}.sqlite")) as file:
                 return file.tail()[1]
-        except (*UNUSABLE, FileNotFoundError):
-            continue
+        except (*UNUSABLE, FileNotFoundError) as error:
+            raise_refusal(error)
     return Mark(0, 0, GENESIS) if number == 1 else None
 
 
@@ -162,5 +165,6 @@ def _base_after(folder: Path, number: int) -> int:
     try:
         with closing(LogFile(folder / f"log-{number + 1:06d}.sqlite")) as file:
             return file.base().position
-    except (*UNUSABLE, FileNotFoundError):
+    except (*UNUSABLE, FileNotFoundError) as error:
+        raise_refusal(error)
         return 0
