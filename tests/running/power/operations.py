@@ -25,6 +25,7 @@ from conosco.runtime.digest import digest
 from conosco.runtime.replay import rebuild
 from conosco.runtime.settings import Settings
 from conosco.runtime.worker import Worker
+from tests.running.power import operations_care as care
 from tests.running.power import operations_folder as folders
 
 START = 1_790_000_000_000_000
@@ -337,6 +338,11 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("keys", _keeping_keys, _check_keys),
     Operation("prune", _pruning, _check_pruned, _filled_log),
     Operation("erase in the log", _erasing, _check_erased, _filled_log),
+    Operation("seal", care.sealing, care.check_sealed, care.finished_log),
+    Operation("erase in sealed files", care.erasing, care.check_erased, care.sealed_log),
+    Operation("prune sealed files", care.pruning, care.check_pruned, care.sealed_log),
+    Operation("exchange State", care.exchanging, care.check_exchanged, care.two_states),
+    Operation("derive State", care.deriving, care.check_derived, care.lost_state),
     Operation("first start", _preparing, _check_prepared, before=lambda data: None),
     Operation("back up", folders.backing, folders.check_backups, folders.small_folder),
     Operation("restore", folders.restoring, folders.check_restored, folders.backed_up_folder),
