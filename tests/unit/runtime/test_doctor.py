@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from conosco.model.record import Draft
+from conosco.ports.archive import Alarm
 from conosco.runtime import doctor
-from conosco.runtime.bootstrap import Folder, open_log, prepare
+from conosco.runtime.bootstrap import Folder, open_archive, open_log, prepare
 from conosco.runtime.doctor import Finding, examine, listening_on, summary
 from conosco.runtime.settings import Settings
 
@@ -32,7 +33,9 @@ def levels(findings: list[Finding]) -> set[str]:
 def test_a_fresh_installation_has_no_failure(settings: Settings) -> None:
     told = list(examine(settings))
     assert "failure" not in levels(told), told
-    assert {"versions", "folder", "secrets", "sync", "clock", "limits", "server", "log", "state"} <= {one.check for one in told}
+    assert {"versions", "folder", "secrets", "sync", "clock", "limits", "server", "format", "log", "damage", "state"} <= {
+        one.check for one in told
+    }
 
 
 def test_nothing_is_left_behind(settings: Settings) -> None:
@@ -103,6 +106,49 @@ def test_a_look_that_fails_is_a_finding(settings: Settings, monkeypatch: pytest.
     monkeypatch.setattr(doctor, "open_log", broken)
     told = found(settings, "log")
     assert (told[0].level, "the disk is gone" in told[0].said) == ("failure", True)
+
+
+def test_a_folder_of_a_newer_version_is_a_failure(settings: Settings) -> None:
+    assert levels(found(settings, "format")) == {"note"}
+    place = Folder(settings.data).format
+    place.write_text('{"format": 99, "stores": {}}')
+    (told,) = found(settings, "format")
+    assert (told.level, "format 99" in told.said) == ("failure", True)
+    place.write_text("{")
+    assert levels(found(settings, "format")) == {"failure"}
+
+
+def test_alarms_are_told(settings: Settings) -> None:
+    archive = open_archive(settings)
+    archive.raise_alarm(Alarm(found_at=1_790_000_000_000_000, file="a", what="mended"))
+    assert levels(found(settings, "damage")) == {"warning"}
+    archive.raise_alarm(Alarm(found_at=1_790_000_000_000_000, file="b", what="made_anew", lost=2))
+    archive.close()
+    (told,) = found(settings, "damage")
+    assert (told.level, "2 records are lost" in told.said) == ("failure", True)
+
+
+def test_an_old_backup_is_told_and_a_key_beside_the_data(settings: Settings) -> None:
+    assert found(settings, "backup") == []
+    folder = Folder(settings.data)
+    folder.backups.mkdir()
+    assert levels(found(settings, "backup")) == {"warning"}
+    made = folder.backups / "before-format-2-from-1.backup"
+    made.write_bytes(b"")
+    assert levels(found(settings, "backup")) == {"ok"}
+    os.utime(made, (0, 0))
+    assert levels(found(settings, "backup")) == {"warning"}
+    made.unlink()
+    folder.backups.rmdir()
+    folder.backup_key.write_text("KEY")
+    assert levels(found(settings, "backup")) == {"warning"}
+
+
+def test_a_lost_state_is_a_failure(settings: Settings) -> None:
+    log = open_log(settings)
+    log.append([Draft(kind="tick")])
+    log.close()
+    assert levels(found(settings, "state")) == {"failure"}
 
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
