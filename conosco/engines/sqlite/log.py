@@ -252,7 +252,12 @@ class SqliteLog:
         """Open the newest file, or make the first one."""
         with only_one(self._folder / "log.lock"):
             if self._presence.is_first():
-                rescue(self._folder, self._numbers(), self._floor, self._damage, self._clock)
+                try:
+                    rescue(self._folder, self._numbers(), self._floor, self._damage, self._clock)
+                except BaseException:
+                    # Whoever tries again must not wait for this one.
+                    self._presence.close()
+                    raise
             self._presence.stay()
             whole = self._whole()
             if whole and not self._is_sealed(whole[-1]):
