@@ -38,6 +38,8 @@ from conosco.runtime.settings import Settings
 SUFFIX: Final = ".backup"
 DEFAULT_KEY: Final = "default"
 FILES_MAX: Final = 1_000_000
+# A walk over State in order needs few pages at a time, however large it is.
+DIGEST_CACHE_BYTES: Final = 8_000_000
 # Listing the log again finds files that came while it was copied; it settles at once unless files come faster than that.
 LISTINGS_MAX: Final = 20
 # The first byte of a chunk: a file begins (path and mode), more of its bytes, the manifest.
@@ -205,7 +207,7 @@ class _Contents:
         except StateAbsent:
             self.close()
             return
-        state = open_spare_state(self._scratch)
+        state = open_spare_state(self._scratch, cache_bytes=DIGEST_CACHE_BYTES)
         try:
             position, state_digest = state.offset()[0], digest(state)
         finally:

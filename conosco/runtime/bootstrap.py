@@ -112,9 +112,9 @@ def open_worker_state(settings: Settings) -> tuple[State, Callable[[], object]]:
     return state, state.checkpoint
 
 
-def open_spare_state(path: Path) -> State:
-    """A State in another file: a snapshot, or one that is being rebuilt."""
-    return SqliteState(path)
+def open_spare_state(path: Path, *, cache_bytes: int | None = None) -> State:
+    """A State in another file: a snapshot, or one that is being rebuilt. ``cache_bytes`` bounds its memory; None is the writer's."""
+    return SqliteState(path, cache_bytes=cache_bytes)
 
 
 def snapshot_state(settings: Settings, path: Path) -> None:

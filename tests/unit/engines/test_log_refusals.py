@@ -39,7 +39,6 @@ def log(tmp_path: Path) -> Iterator[SqliteLog]:
 def break_rows(patched: pytest.MonkeyPatch, code: int) -> None:
     def fail(self: LogFile, after: int, max_records: int) -> Iterator[Row]:
         raise trouble(code)
-        yield
 
     patched.setattr(LogFile, "rows", fail)
 

@@ -36,7 +36,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
         Destination(
             key="crm",
             name="C",
-            purposes=["operations"],
+            purposes=("operations",),
             region="eu",
             type="webhook",
             id="dst_c",
