@@ -254,9 +254,11 @@ class SqliteLog:
             if self._presence.is_first():
                 try:
                     rescue(self._folder, self._numbers(), self._floor, self._damage, self._clock)
-                except BaseException:
+                except BaseException as error:
                     # Whoever tries again must not wait for this one.
                     self._presence.close()
+                    if isinstance(error, UNWRITABLE):
+                        raise LogFull(f"{self._folder.name}: {error}") from error
                     raise
             self._presence.stay()
             whole = self._whole()

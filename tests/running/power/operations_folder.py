@@ -46,7 +46,7 @@ def small_folder(data: Path) -> None:
     settings = Settings(data=data)
     prepare(settings)
     log = open_log(settings)
-    log.append([Draft(kind="request", source_id="src_a", slices=(b"x" * 500,))] * 20)
+    log.append([Draft(kind="tick", slices=(b"x" * 500,))] * 20)
     log.close()
     open_spare_state(Folder(data).state).close()
 

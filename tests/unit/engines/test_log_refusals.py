@@ -83,7 +83,7 @@ def test_a_start_that_is_refused_makes_no_file_anew(log: SqliteLog, tmp_path: Pa
     with monkeypatch.context() as patched:
         patched.setattr(LogFile, "tail", fail)
         patched.setattr(log_rescue, "_make_anew", never)
-        with pytest.raises(apsw.IOError):
+        with pytest.raises(LogFull):
             SqliteLog(tmp_path / "log", FrozenClock(START))
     with closing(SqliteLog(tmp_path / "log", FrozenClock(START))) as again:
         assert again.verify() == []

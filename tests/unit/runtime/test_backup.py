@@ -189,7 +189,7 @@ class House:
         log = open_log(self.settings)
         bodies = [f"event {number} ".encode() * 60 for number in range(count)]
         for body in bodies:
-            log.append([Draft(kind="request", source_id="src_a", slices=(body,))])
+            log.append([Draft(kind="tick", slices=(body,))])
         log.close()
         return bodies
 
@@ -209,7 +209,7 @@ def house(tmp_path: Path) -> House:
 
 def bodies_in(data: Path) -> list[bytes]:
     log = open_log(Settings(data=data))
-    found = [record.slices[0] or b"" for record in log.read(0, 100_000) if record.kind == "request"]
+    found = [record.slices[0] or b"" for record in log.read(0, 100_000) if record.kind == "tick"]
     log.close()
     return found
 
@@ -239,7 +239,7 @@ def test_whatever_was_acknowledged_before_the_mark_is_there_while_files_come_and
         log = open_log(house.settings)
         number = 0
         while not stop.is_set():
-            log.append([Draft(kind="request", source_id="src_a", slices=(b"%d " % number * 300,))])
+            log.append([Draft(kind="tick", slices=(b"%d " % number * 300,))])
             number += 1
             acknowledged[0] = number
         log.close()
