@@ -47,6 +47,8 @@ def _copy(source: Path, target: Path) -> None:
             writing.pragma("synchronous", "off")
             with writing.backup("main", reading, "main") as copying:
                 copying.step()
+            # The engine gives a copy a number of its own, and whoever checks the file's every byte would take that for damage.
+            writing.pragma("schema_version", reading.pragma("schema_version"))
         finally:
             writing.close()
     finally:

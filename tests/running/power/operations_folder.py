@@ -94,6 +94,8 @@ def check_restored(data: Path, promised: int) -> None:
     assert data.exists() or not promised
     if not data.exists():
         restore(data.parent / "one.backup", data, _key(data).read_text())
+    # A copy that the log took for damaged would have been made anew.
+    assert not (data / "log" / "damage").exists()
     assert truth(data) == truth(data.with_name("original"))
     assert read_format(data).format == len(STEPS)
 
