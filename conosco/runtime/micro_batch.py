@@ -1,8 +1,11 @@
 """A micro-batch: records of the log applied one event at a time to one Work, to be committed in one transaction."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from heapq import heapify, heappop
+from itertools import groupby
+from operator import itemgetter
 from time import perf_counter_ns
 from typing import Final
 
@@ -351,8 +354,8 @@ class MicroBatch:
                 if retracted is not None:
                     self._settle_resolution(retracted, before)
             case ReplayQuarantined(addresses=addresses):
-                for address in addresses:
-                    self._replay(address)
+                for position, of_record in groupby(addresses, key=itemgetter(0)):
+                    self._replay(position, [slot for _, slot in of_record])
             case RetryDelivery(delivery_id=delivery_id):
                 around.feed.add("deliveries", retry(work, delivery_id, around.now))
             case TryDestination(destination=key):
@@ -392,17 +395,31 @@ class MicroBatch:
         numbers = [made.number for made in regrouped]
         around.forward_changes(known, numbers, {"cause": kind}, (around.position, 0), live=True)
 
-    def _replay(self, address: Address) -> None:
-        """Try a quarantined event again; it leaves quarantine only if it is applied or turns out to be a duplicate."""
-        row: QuarantineRow | None = self._work.get(QUARANTINE, address)
-        records = self._around.log.read(address[0] - 1, 1)
-        if row is None or not records or records[0].position != address[0]:
+    def _replay(self, position: int, slots: Sequence[int]) -> None:
+        """Try quarantined events of one record again; each leaves quarantine only if it is applied or a duplicate.
+
+        The record is read once: thousands of them may lie in it, and to read one of them takes as long as to read all.
+        """
+        records = self._around.log.read(position - 1, 1)
+        if not records or records[0].position != position:
             return
         record = records[0]
         found = self._meaning.items(record, self._around.configuration)
-        item = next((item for item in found if item.slot == address[1]), None)
-        if item is None or (record.flags & MAPPED and self._map_anew(record, item, found)):
-            return
+        by_slot = {item.slot: item for item in found}
+        is_mapped = bool(record.flags & MAPPED)
+        told = Counter(slice_of(record, item.slot) for item in found) if is_mapped else Counter[int]()
+        anew = self._understand(record) if is_mapped else []
+        for slot in slots:
+            item = by_slot.get(slot)
+            if item is None or self._work.get(QUARANTINE, (position, slot)) is None:
+                continue
+            # A body of which something was applied keeps its meaning: what it said cannot be taken back.
+            if is_mapped and told[slice_of(record, slot)] == 1 and self._map_anew(record, item, anew):
+                continue
+            self._try_again(item)
+
+    def _try_again(self, item: Event | Rejected) -> None:
+        address = (item.position, item.slot)
         if isinstance(item, Rejected) or address in self._poisoned:
             self._end(item)
             return
@@ -413,15 +430,13 @@ class MicroBatch:
             self._counts[_COUNTED_AS[kind]] += 1
             self._activity.move(item.source_id, "quarantined", kind)
 
-    def _map_anew(self, record: Record, item: Event | Rejected, found: Sequence[Event | Rejected]) -> bool:
+    def _map_anew(self, record: Record, item: Event | Rejected, anew: Sequence[Event | Rejected]) -> bool:
         """Map a body that was quarantined whole by the present mappings; False if it is to be replayed as it was mapped.
 
-        A body of which something was applied keeps its meaning: what it said cannot be taken back.
+        ``anew`` is what the present mappings make of the whole record.
         """
         index, work = slice_of(record, item.slot), self._work
-        if sum(slice_of(record, other.slot) == index for other in found) != 1:
-            return False
-        fresh = [other for other in self._understand(record) if slice_of(record, other.slot) == index]
+        fresh = [other for other in anew if slice_of(record, other.slot) == index]
         events = [other for other in fresh if isinstance(other, Event)]
         if len(events) < len(fresh) or fresh == [item]:
             if isinstance(item, Rejected) and fresh:

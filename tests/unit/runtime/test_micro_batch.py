@@ -10,7 +10,7 @@ from conosco.model.identifier import Identifier
 from conosco.ports.log import LogFull
 from conosco.ports.state import StateFull
 from conosco.ports.tables import IDENTIFIERS, MEMBERSHIPS, PERSONS, QUARANTINE, TIMERS
-from conosco.runtime import flow
+from conosco.runtime import flow, meaning
 from tests.laws.harness import Installation
 from tests.laws.histories import DAY, MINUTE, SECOND, segment, spell
 
@@ -98,6 +98,26 @@ def test_a_replayed_event_takes_effect_where_it_is_replayed(shop: Installation, 
     # The row of the one who was there stands; the other's is opened at the position of the replay, valid from the event on.
     rows = [(row.segment, key[1], row.entered_at) for key, row in shop.rows(MEMBERSHIPS) if row.segment == "buyers"]
     assert sorted(rows) == [("buyers", first, shop.now - DAY), ("buyers", again, shop.now - DAY)]
+
+
+def test_a_record_is_read_once_however_many_of_its_events_are_replayed(
+    shop: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = [order(shop, f"m{number}", userId="") for number in range(50)]
+    first = shop.send(*bad)
+    shop.settle()
+    read = vars(meaning)["understand"]
+    calls: list[int] = []
+
+    def counted(record: Any, *arguments: Any) -> Any:
+        calls.append(record.position)
+        return read(record, *arguments)
+
+    monkeypatch.setattr(meaning, "understand", counted)
+    shop.command(ReplayQuarantined(addresses=tuple((first, slot) for slot in range(50))))
+    shop.settle()
+    assert calls == [first]
+    assert len(list(shop.rows(QUARANTINE))) == 50
 
 
 def test_a_link_that_the_rules_refuse_by_now_changes_nothing(shop: Installation) -> None:
