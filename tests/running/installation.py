@@ -105,6 +105,10 @@ class Installation:
         """The end of what all its processes wrote to stderr."""
         return self._journal.read_text(errors="replace")[-JOURNAL_TAIL:] if self._journal.exists() else ""
 
+    def journal(self) -> str:
+        """All that its processes wrote to stderr."""
+        return self._journal.read_text(errors="replace")
+
     @property
     def supervisor(self) -> int:
         """The process id of the supervisor."""
