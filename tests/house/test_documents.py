@@ -93,3 +93,19 @@ def dead_links(page: Path) -> list[str]:
 def _entry(word: str) -> str:
     """The paragraph of a word."""
     return next(part for part in GLOSSARY.split("\n\n") if part.startswith(f"**{word}**"))
+
+
+BARS = (ROOT / "docs" / "reference" / "bars.md").read_text()
+BAR_NAMES = "R1 R2 R3 R4 R5 R6 R7 R8 R9 R11 R12 R13 R14 R16 R17 R18 S2 S6 S7".split()
+
+
+def test_every_bar_is_listed_once() -> None:
+    assert re.findall(r"^\| ([RS]\d+) ", BARS, re.MULTILINE) == BAR_NAMES
+
+
+@pytest.mark.parametrize("named", sorted(set(re.findall(r"`(tests/[^`]+)`", BARS))))
+def test_the_test_of_a_bar_exists_and_is_deep_where_it_says_so(named: str) -> None:
+    path, _, name = named.partition("::")
+    found = re.search(rf"((?:^@.*\n|^\)\n|^    .*\n)*)^def {name}\(", (ROOT / path).read_text(), re.MULTILINE)
+    assert found, named
+    assert ("pytest.mark.deep" in found[1]) == (f"`{named}` (deep)" in BARS), named

@@ -110,7 +110,7 @@ def check_kept(installation: Installation, spoiled: dict[str, Any], bodies: dict
 
 def test_hostile_events_harm_no_others_and_what_is_mended_is_applied_once(folder: Path) -> None:
     with Installation(folder) as installation:
-        poisoned(installation, 4_000, 120)
+        poisoned(installation, 2_000, 120)
 
 
 @pytest.mark.deep
