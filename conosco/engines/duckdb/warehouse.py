@@ -24,6 +24,8 @@ THREADS: Final = 2
 SPILL_MB_MAX: Final = 2_048
 FETCH_ROWS: Final = 10_000
 ANSWER_BYTES_MAX: Final = 64_000_000
+# Above it the rows of an append are given to the engine in several statements of one transaction.
+INSERT_BYTES_MAX: Final = 8 << 20
 # An interrupt that falls between two steps of a question is lost, so it is repeated.
 INTERRUPT_EVERY_S: Final = 0.1
 _SAMPLE_DIGITS: Final = 6
@@ -370,12 +372,22 @@ def _check_columns(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
 def _insert(cursor: duckdb.DuckDBPyConnection, table: StoreTable, rows: Sequence[Mapping[str, Any]], version: int) -> int:
     """Append rows, one parameter for all of them, and say which older versions they supersede; returns the newest version."""
     if not table.key:
-        cursor.execute(table.insert, [_ENCODER.encode(rows).decode()])
+        _insert_in_parts(cursor, table, rows)
         return version
-    numbered = [{**row, "version": version + at} for at, row in enumerate(rows, 1)]
-    cursor.execute(table.insert, [_ENCODER.encode(numbered).decode()])
+    _insert_in_parts(cursor, table, [{**row, "version": version + at} for at, row in enumerate(rows, 1)])
     cursor.execute(table.supersede, [version])
     return version + len(rows)
+
+
+def _insert_in_parts(cursor: duckdb.DuckDBPyConnection, table: StoreTable, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Append rows in statements of a bounded size: one takes several times its own size of memory, and must fit the limit."""
+    body = _ENCODER.encode(rows)
+    if len(body) > INSERT_BYTES_MAX and len(rows) > 1:
+        half = len(rows) // 2
+        _insert_in_parts(cursor, table, rows[:half])
+        _insert_in_parts(cursor, table, rows[half:])
+        return
+    cursor.execute(table.insert, [body.decode()])
 
 
 def _progress(cursor: duckdb.DuckDBPyConnection) -> tuple[int, int, int, int]:
