@@ -153,6 +153,10 @@ class Stock:
             "secrets": "tickets",
         }
         self.profile_id: str = person["profile_id"]
+        self._list_requests(asked, preview)
+
+    def _list_requests(self, asked: dict[str, Any], preview: dict[str, Any]) -> None:
+        """Where good requests go."""
         self.managed = (
             ("POST", "/api/sql", {"sql": "select message_id, event from events where user_id = ? limit 5", "params": ["u-1"]}),
             ("POST", "/api/segments/preview", {"spec": {"language": 1, "where": WHERE}}),
