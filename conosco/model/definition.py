@@ -139,8 +139,38 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     state: State = "active"
 
 
-Definition = Purpose | Source | Destination | Segment | Attribute | Identity
-DefinitionKind = Literal["purpose", "source", "destination", "segment", "attribute", "identity"]
+class ScheduledImport(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="import"):
+    """Files that are brought in again and again; ``spec`` is ``model.scheduled.ImportSpec``.
+
+    ``basis`` and ``note`` say why the data may be kept, as for an import by hand.
+    """
+
+    key: str
+    name: Name
+    source: str
+    basis: Basis
+    note: str
+    spec: dict[str, Any]
+    id: str = ""
+    version: int = 0
+    state: State = "active"
+
+
+class Export(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="export"):
+    """People that are written to files; ``spec`` is ``model.scheduled.ExportSpec``, ``region`` where the files go."""
+
+    key: str
+    name: Name
+    purpose: str
+    region: str
+    spec: dict[str, Any]
+    id: str = ""
+    version: int = 0
+    state: State = "active"
+
+
+Definition = Purpose | Source | Destination | Segment | Attribute | Identity | ScheduledImport | Export
+DefinitionKind = Literal["purpose", "source", "destination", "segment", "attribute", "identity", "import", "export"]
 
 _DECODER: msgspec.json.Decoder[Definition] = msgspec.json.Decoder(Definition)
 

@@ -1,6 +1,7 @@
 """The Warehouse door: all history for questions, rebuildable from the log at any time."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -11,6 +12,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
+    as_of: int
+
+
+class Extracted(msgspec.Struct, frozen=True, kw_only=True):
+    """How many rows an extract has, and the log position up to which it tells."""
+
+    rows: int
     as_of: int
 
 
@@ -49,3 +57,14 @@ class Warehouse(Protocol):
 
     def close(self) -> None:
         """Release files."""
+
+
+class Extracting(Protocol):
+    """Answers that are too long for memory."""
+
+    def extract(self, sql: str, params: Sequence[Any], path: Path, *, timeout_s: float) -> Extracted:
+        """Write the rows of one trusted question, as of one moment, to a new file: a JSON array a line. Raises QueryFailed."""
+
+
+class WholeWarehouse(Warehouse, Extracting, Protocol):
+    """A warehouse that also extracts."""

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from conosco.ports.warehouse import Answer, QueryFailed, Warehouse
+from conosco.ports.warehouse import Answer, Extracted, QueryFailed, WholeWarehouse
 from conosco.runtime.questions import (
     LENGTH_BYTES,
     QUESTION_BYTES_MAX,
@@ -18,6 +18,8 @@ from conosco.runtime.questions import (
     Asked,
     Define,
     Done,
+    Extract,
+    ExtractedTo,
     Query,
     Reply,
     StatusQuestion,
@@ -32,6 +34,9 @@ from conosco.runtime.questions import (
 QUERIES_AT_ONCE: Final = 4
 QUERIES_WAITING_MAX: Final = 32
 TIMEOUT_S_MAX: Final = 300.0
+EXTRACT_S_MAX: Final = 3_600.0
+# The folder beside the socket into which extracts are written.
+EXTRACTS: Final = "extracts"
 ROWS_MAX: Final = 1_000_000
 # Some work inside the engine cannot be interrupted at once; whoever asked is answered after this much more.
 GRACE_S: Final = 2.0
@@ -56,7 +61,7 @@ class Standing:
 class Answering:
     """Serves one socket from a thread of its own, with mode 0600: whoever may write the folder may ask."""
 
-    def __init__(self, warehouse: Warehouse, standing: Standing, socket_path: Path) -> None:
+    def __init__(self, warehouse: WholeWarehouse, standing: Standing, socket_path: Path) -> None:
         self._warehouse = warehouse
         self._standing = standing
         self._socket_path = socket_path
@@ -66,6 +71,7 @@ class Answering:
         self._is_up = threading.Event()
         self._threads = ThreadPoolExecutor(QUERIES_AT_ONCE, thread_name_prefix="question")
         self._defining = ThreadPoolExecutor(1, thread_name_prefix="definition")
+        self._extracting = ThreadPoolExecutor(1, thread_name_prefix="extract")
         self._queries = 0
         self._talking: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="answering", daemon=True)
@@ -89,7 +95,7 @@ class Answering:
         self._standing.on_change = lambda: None
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
-        for pool in (self._threads, self._defining):
+        for pool in (self._threads, self._defining, self._extracting):
             pool.shutdown(wait=False, cancel_futures=True)
         self._socket_path.unlink(missing_ok=True)
 
@@ -157,6 +163,8 @@ class Answering:
             match asked.question:
                 case Query() as query:
                     return await self._query(asked.number, query)
+                case Extract() as extract:
+                    return await self._extract(asked.number, extract)
                 case StatusQuestion():
                     return frame(Reply(number=asked.number, reply=self._standing.status))
                 case Define(views=views):
@@ -200,6 +208,19 @@ class Answering:
             return await asyncio.wait_for(asyncio.shield(running), timeout_s + GRACE_S)
         except TimeoutError:
             raise QueryFailed("query_timeout", seconds=round(timeout_s)) from None
+
+    async def _extract(self, number: int, extract: Extract) -> bytes:
+        """Write an extract in a thread of its own, one at a time: it may take as long as many questions."""
+
+        def write() -> Extracted:
+            folder = self._socket_path.parent / EXTRACTS
+            path = folder / Path(extract.name).name
+            as_of = self._standing.status.as_of
+            made = self._warehouse.extract(extract.sql, extract.params, path, timeout_s=min(extract.timeout_s, EXTRACT_S_MAX))
+            return Extracted(rows=made.rows, as_of=max(as_of, made.as_of))
+
+        extracted = await self._loop.run_in_executor(self._extracting, write)
+        return frame(Reply(number=number, reply=ExtractedTo(extracted=extracted)))
 
     def _finished(self, running: Awaitable[bytes]) -> None:
         self._queries -= 1

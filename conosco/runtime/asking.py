@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from conosco.ports.warehouse import Answer, QueryFailed
+from conosco.ports.warehouse import Answer, Extracted, QueryFailed
 from conosco.runtime.questions import (
     LENGTH_BYTES,
     REPLY_BYTES_MAX,
@@ -16,6 +16,8 @@ from conosco.runtime.questions import (
     Asked,
     Define,
     Done,
+    Extract,
+    ExtractedTo,
     Failed,
     Query,
     Question,
@@ -35,7 +37,7 @@ CONNECT_S: Final = 2.0
 PATIENCE_S: Final = 120.0
 # Every question may be asked again: asking changes nothing, defining and waiting twice is defining and waiting once.
 _TRIES: Final = 2
-_Kind = TypeVar("_Kind", Answered, WarehouseStatus, Done)
+_Kind = TypeVar("_Kind", Answered, ExtractedTo, WarehouseStatus, Done)
 
 
 class WarehouseUnavailable(QueryFailed):
@@ -179,6 +181,11 @@ class AskingNow:
         """Answer a question."""
         question = Query(sql=sql, params=list(params), trusted=trusted, max_rows=max_rows, timeout_s=timeout_s)
         return _expect(self._ask(question, timeout_s + PATIENCE_S), Answered).answer
+
+    def extract(self, sql: str, params: Sequence[Any], name: str, *, timeout_s: float) -> Extracted:
+        """Have the rows of a trusted question written to a new file of this name in the folder for extracts."""
+        question = Extract(sql=sql, params=list(params), name=name, timeout_s=timeout_s)
+        return _expect(self._ask(question, timeout_s + PATIENCE_S), ExtractedTo).extracted
 
     def status(self) -> WarehouseStatus:
         """How far the warehouse is."""

@@ -78,6 +78,11 @@ class Folder:
         self.admin_token = data / "admin-token"
         self.uploads = data / "uploads"
         self.rebuilt = data / "rebuilt"
+        # Passing files of exports and places; emptied whenever scheduled runs begin.
+        self.extracts = data / "extracts"
+        self.schedules_lock = data / "schedules.lock"
+        # Who was in the last file of each export of changes, as hashes.
+        self.exported = data / "exported"
 
 
 def engine_versions() -> list[tuple[str, str, bool]]:

@@ -8,12 +8,12 @@ from conosco.engines.duckdb.column_file import ParquetFile
 from conosco.engines.duckdb.rendering import render
 from conosco.engines.duckdb.warehouse import DuckWarehouse
 from conosco.ports.columns import ColumnFile
-from conosco.ports.warehouse import Warehouse
+from conosco.ports.warehouse import WholeWarehouse
 from conosco.runtime.bootstrap import Folder
 from conosco.runtime.settings import Settings
 
 
-def open_warehouse(settings: Settings) -> Warehouse:
+def open_warehouse(settings: Settings) -> WholeWarehouse:
     """The warehouse of this installation; one process owns it."""
     return DuckWarehouse(Folder(settings.data).warehouse, memory_limit_mb=settings.warehouse_memory_mb)
 

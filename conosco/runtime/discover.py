@@ -4,7 +4,8 @@ import importlib
 import pkgutil
 from typing import cast
 
-from conosco.connectors import destinations
+from conosco.connectors import destinations, places
+from conosco.connectors.place import PlaceConnector
 from conosco.runtime.sender_lane import Connector
 
 
@@ -16,4 +17,15 @@ def destination_connectors() -> dict[str, Connector]:
         type_name = getattr(loaded, "type", None)
         if isinstance(type_name, str):
             found[type_name] = cast(Connector, loaded)
+    return found
+
+
+def place_connectors() -> dict[str, PlaceConnector]:
+    """The kinds of places by type: every module of the folder that names a ``type``."""
+    found: dict[str, PlaceConnector] = {}
+    for module in pkgutil.iter_modules(places.__path__):
+        loaded = importlib.import_module(f"{places.__name__}.{module.name}")
+        type_name = getattr(loaded, "type", None)
+        if isinstance(type_name, str):
+            found[type_name] = cast(PlaceConnector, loaded)
     return found

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from conosco.ports.warehouse import Answer, QueryFailed
+from conosco.ports.warehouse import Answer, Extracted, QueryFailed
 
 LENGTH_BYTES: Final = 4
 QUESTION_BYTES_MAX: Final = 16_000_000
@@ -29,6 +29,15 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, tag="query"):
     params: list[Any]
     trusted: bool
     max_rows: int
+    timeout_s: float
+
+
+class Extract(msgspec.Struct, frozen=True, kw_only=True, tag="extract"):
+    """Write the rows of a trusted question to a new file of this name in the folder for extracts."""
+
+    sql: str
+    params: list[Any]
+    name: str
     timeout_s: float
 
 
@@ -49,7 +58,7 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True, tag="wait"):
     timeout_s: float
 
 
-Question = Query | StatusQuestion | Define | Wait
+Question = Query | Extract | StatusQuestion | Define | Wait
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +86,12 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True, tag="answer"):
     answer: Answer
 
 
+class ExtractedTo(msgspec.Struct, frozen=True, kw_only=True, tag="extracted"):
+    """The file is there."""
+
+    extracted: Extracted
+
+
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     """The definition was taken (``reached`` True), or what became of waiting for a position."""
 
@@ -94,7 +109,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """The reply to the question with this number."""
 
     number: int
-    reply: Answered | WarehouseStatus | Done | Failed
+    reply: Answered | ExtractedTo | WarehouseStatus | Done | Failed
 
 
 def _number(text: str) -> float | Decimal:

@@ -98,6 +98,7 @@ MODULES: Final = {
     "sender": "conosco.runtime.role_sender",
     "warehouse": "conosco.runtime.role_warehouse",
     "importer": "conosco.runtime.imports.role_importer",
+    "scheduler": "conosco.runtime.schedules.role_scheduler",
     "previewer": "conosco.runtime.imports.role_previewer",
 }
 

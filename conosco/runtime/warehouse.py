@@ -17,7 +17,7 @@ from conosco.model.record import Record
 from conosco.ports.log import Log
 from conosco.ports.state import State
 from conosco.ports.tables import CURSORS, FEED, FeedRow, decode_row
-from conosco.ports.warehouse import QueryFailed, Warehouse
+from conosco.ports.warehouse import QueryFailed, WholeWarehouse
 from conosco.runtime.answering import Answering, Standing
 from conosco.runtime.questions import WarehouseStatus
 
@@ -66,7 +66,7 @@ class WarehouseRole:
         *,
         log: Log,
         state: State,
-        warehouse: Warehouse,
+        warehouse: WholeWarehouse,
         understand: Understand,
         canonical_json: Callable[[bytes], str],
         socket_path: Path,

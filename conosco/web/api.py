@@ -28,6 +28,7 @@ from conosco.web.page import PAGE_ROUTES, load_static
 from conosco.web.people import PEOPLE_ROUTES
 from conosco.web.problems import ProblemTeller
 from conosco.web.reading import dependency_types
+from conosco.web.schedules import SCHEDULE_ROUTES
 from conosco.web.segments import SEGMENT_ROUTES
 from conosco.web.things import THING_ROUTES
 from conosco.web.wording import Wording, load_catalogues
@@ -78,6 +79,7 @@ def create_api(
             *CARE_ROUTES,
             *HOOK_ROUTES,
             *OUTGOING_ROUTES,
+            *SCHEDULE_ROUTES,
             *IMPORT_ROUTES,
             *NOT_BUILT_ROUTES,
             read_session,

@@ -10,8 +10,10 @@ from conosco.model.definition import (
     Definition,
     DefinitionKind,
     Destination,
+    Export,
     Name,
     Purpose,
+    ScheduledImport,
     Segment,
     Source,
     SourceSpec,
@@ -19,6 +21,7 @@ from conosco.model.definition import (
     State,
 )
 from conosco.model.identifier import Identifier
+from conosco.model.scheduled import ExportColumn, ExportFormat, ScheduleAnswer
 
 Unset = msgspec.UnsetType
 UNSET = msgspec.UNSET
@@ -108,6 +111,67 @@ class AttributeForm(Form, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return Attribute(key=self.key, name=self.name, spec=self.spec, state=self.state)
 
 
+class ScheduledImportForm(Form, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A scheduled import as written by a person; the place in ``spec`` is checked by the connector that its ``type`` names."""
+
+    key: str
+    name: Name
+    source: str
+    basis: Basis
+    note: str
+    spec: dict[str, Any]
+    state: State = "active"
+
+    def definition(self) -> ScheduledImport:
+        """The definition that this form asks for."""
+        return ScheduledImport(
+            key=self.key,
+            name=self.name,
+            source=self.source,
+            basis=self.basis,
+            note=self.note,
+            spec=self.spec,
+            state=self.state,
+        )
+
+
+class ExportForm(Form, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An export as written by a person; ``purpose`` is what every person in the file may be used for."""
+
+    key: str
+    name: Name
+    purpose: str
+    region: str
+    spec: dict[str, Any]
+    state: State = "active"
+
+    def definition(self) -> Export:
+        """The definition that this form asks for."""
+        return Export(key=self.key, name=self.name, purpose=self.purpose, region=self.region, spec=self.spec, state=self.state)
+
+
+class ExportFileForm(Form, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """People as a file at once: those of a segment, or everyone if it is empty."""
+
+    purpose: str
+    region: str
+    segment: str = ""
+    columns: tuple[ExportColumn, ...] = (ExportColumn(kind="profile_id"),)
+    format: ExportFormat = "csv"
+    leaves_region: bool = False
+
+    def definition(self) -> Export:
+        """An export that is kept nowhere."""
+        spec = {
+            "place": {},
+            "segment": self.segment,
+            "columns": msgspec.to_builtins(self.columns),
+            "format": self.format,
+            "leaves_region": self.leaves_region,
+        }
+        return Export(key=self.segment or "people", name="", purpose=self.purpose, region=self.region, spec=spec)
+
+
 class DefinitionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What all definitions answer. ``version`` is the log position of this version; a write also answers ``position``."""
 
@@ -176,6 +240,25 @@ class AttributeAnswer(DefinitionAnswer, frozen=True, kw_only=True):
     spec: dict[str, Any]
 
 
+class ScheduledImportAnswer(DefinitionAnswer, frozen=True, kw_only=True):
+    """A scheduled import; where one is read, also when it runs next and its last run."""
+
+    source: str
+    basis: Basis
+    note: str
+    spec: dict[str, Any]
+    runs: ScheduleAnswer | Unset = UNSET
+
+
+class ExportAnswer(DefinitionAnswer, frozen=True, kw_only=True):
+    """An export; where one is read, also when it runs next and its last run."""
+
+    purpose: str
+    region: str
+    spec: dict[str, Any]
+    runs: ScheduleAnswer | Unset = UNSET
+
+
 def told(definition: Definition, kind: DefinitionKind, **further: Any) -> dict[str, Any]:
     """The fields of a definition that may be told, for its answer type; hashes and names of secrets stay inside."""
     answer_type = ANSWERS[kind]
@@ -191,6 +274,8 @@ ANSWERS: dict[DefinitionKind, type[DefinitionAnswer]] = {
     "destination": DestinationAnswer,
     "segment": SegmentAnswer,
     "attribute": AttributeAnswer,
+    "import": ScheduledImportAnswer,
+    "export": ExportAnswer,
 }
 
 

@@ -43,9 +43,10 @@ from conosco.model.answer import (
     Visit,
     Written,
 )
-from conosco.model.definition import Definition, DefinitionKind
+from conosco.model.definition import Definition, DefinitionKind, Export
 from conosco.model.identifier import Identifier
 from conosco.model.importing import FilePreview, ImportAnswer, ImportAsked, PreviewAsked, Uploaded
+from conosco.model.scheduled import RunAnswer, ScheduleAnswer
 from conosco.ports.warehouse import Answer
 
 # A profile id (current or former), or any identifier of the person.
@@ -267,6 +268,25 @@ class Imports(Protocol):
         """Its rejected rows as lines of CSV."""
 
 
+class Schedules(Protocol):
+    """Scheduled imports and exports beyond their definitions. All but ``file`` refuse ``not_found`` (404)."""
+
+    async def standing(self, kind: Literal["import", "export"], ref: str) -> ScheduleAnswer:
+        """When it runs next, and its last run."""
+
+    async def run(self, kind: Literal["import", "export"], ref: str) -> ScheduleAnswer:
+        """Ask for a run now; asking twice before it begins is asking once. Refuses ``schedule_archived`` (409; key)."""
+
+    async def runs(self, kind: Literal["import", "export"], ref: str, cursor: str, limit: int) -> Page[RunAnswer]:
+        """Its last hundred runs, newest first."""
+
+    async def last_file(self, ref: str) -> tuple[str, Iterator[bytes]]:
+        """Name and bytes of the last file of an export, fetched from its place. Refuses what the place tells (502)."""
+
+    async def file(self, export: Export) -> tuple[str, Iterator[bytes]]:
+        """Name and bytes of a file of people, made now. Refuses what is wrong in it (422), ``busy`` (503)."""
+
+
 class Office(Protocol):
     """All desks. The runtime makes one per process that serves the API."""
 
@@ -305,6 +325,10 @@ class Office(Protocol):
     @property
     def imports(self) -> Imports:
         """Files in, and out again."""
+
+    @property
+    def schedules(self) -> Schedules:
+        """Scheduled imports and exports."""
 
     @property
     def outgoing(self) -> Outgoing:

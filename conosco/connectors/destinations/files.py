@@ -10,13 +10,13 @@ import errno
 import io
 import os
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
+from conosco.connectors.cells import safe_cell
 from conosco.connectors.outbound import Context
 from conosco.connectors.settings import BatchSpec, convert_settings
 from conosco.model.delivery import BatchLimits, Intent, Parcel, Reply
@@ -33,13 +33,7 @@ PARTS_MAX: Final = 8
 COLUMNS_MAX: Final = 200
 # What every file tells of a delivery; ``body`` is what a webhook would be sent, as JSON.
 COLUMNS: Final = ("delivery_id", "type", "profile_id", "segment", "created_at", "replay_of", "body")
-# What spreadsheets take for the beginning of a formula, in all the widths in which it can be written.
-FORMULA: Final = frozenset(
-    "=+-@\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b\u207a\u208a\u207b\u208b\u207c\u208c\u2212\u2795\u2796"
-)
-MARK: Final = "'"
 _PART: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_. -]{0,62}[A-Za-z0-9_-])?\Z", re.ASCII)
-_SKIPPED: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Cn", "Co"})
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
@@ -198,26 +192,3 @@ def _csv(parcel: Parcel, settings: Settings) -> bytes:
     for intent in parcel.intents:
         writer.writerow([safe_cell(cell or "") for cell in _cells(_row(intent), settings)])
     return text.getvalue().encode()
-
-
-def safe_cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula: with an apostrophe before it where it might.
-
-    Exact: ``plain_cell`` gives the text back, for one that begins with an apostrophe gets another.
-    """
-    return MARK + text if text.startswith((MARK, "\t", "\r", "\n")) or _begins_formula(text) else text
-
-
-def plain_cell(cell: str) -> str:
-    """The text of which ``safe_cell`` made this cell."""
-    return cell.removeprefix(MARK)
-
-
-def _begins_formula(text: str) -> bool:
-    """Whether a formula sign is the first thing to be seen: blanks, marks and what has no width are passed over."""
-    for character in text:
-        if character in FORMULA:
-            return True
-        if unicodedata.category(character) not in _SKIPPED and character != '"':
-            return False
-    return False

@@ -11,10 +11,10 @@ MEMORY: Final = "512MB"
 LINE_BYTES_MAX: Final = 64_000_000
 
 
-def make_parquet(lines: Path, made: Path) -> None:
-    """Write every line as a row; the members of the first one are the columns, all of them texts."""
+def make_parquet(lines: Path, made: Path, columns_of_none: str = "{}") -> None:
+    """Write every line as a row; the members of the first one are the columns, all of them texts; without lines those of ``columns_of_none``."""
     with lines.open("rb") as file:
-        names = list(msgspec.json.decode(file.readline(), type=dict[str, str | None]))
+        names = list(msgspec.json.decode(file.readline() or columns_of_none, type=dict[str, str | None]))
     columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in names)
     connection = duckdb.connect(config={"memory_limit": MEMORY, "threads": 1, "autoinstall_known_extensions": False})
     connection.execute(
@@ -29,4 +29,4 @@ def _text(value: str) -> str:
 
 
 if __name__ == "__main__":
-    make_parquet(Path(sys.argv[1]), Path(sys.argv[2]))
+    make_parquet(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

@@ -16,7 +16,7 @@ from conosco.engines.duckdb.lockdown import DETAIL_CHARACTERS_MAX, admit, refuse
 from conosco.engines.duckdb.schema import TABLES, StoreTable, copied_tables, layout, statements, traits_view
 from conosco.model.definition import KEY
 from conosco.model.ids import ALPHABET
-from conosco.ports.warehouse import Answer, QueryFailed
+from conosco.ports.warehouse import Answer, Extracted, QueryFailed
 
 FILE: Final = "warehouse.duckdb"
 BROKEN: Final = ".broken"
@@ -119,6 +119,33 @@ class DuckWarehouse:
                 if _is_broken(error):
                     raise
                 raise QueryFailed("query_failed", detail=_detail(error)) from None
+
+    def extract(self, sql: str, params: Sequence[Any], path: Path, *, timeout_s: float) -> Extracted:
+        """Write the rows of one trusted question to a new file, as they come out of one snapshot: a JSON array a line.
+
+        Raises QueryFailed as ``query``; then there is no file.
+        """
+        with self._repairing(), self._question() as cursor, _interrupting(cursor, timeout_s) as is_late:
+            try:
+                cursor.execute("BEGIN TRANSACTION READ ONLY")
+                as_of = _progress(cursor)[1]
+                cursor.execute(sql, list(params))
+                return Extracted(rows=_spill(cursor, path), as_of=as_of)
+            except duckdb.InterruptException:
+                path.unlink(missing_ok=True)
+                raise QueryFailed("query_timeout", seconds=round(timeout_s)) from None
+            except duckdb.Error as error:
+                path.unlink(missing_ok=True)
+                if is_late.is_set():
+                    raise QueryFailed("query_timeout", seconds=round(timeout_s)) from None
+                if isinstance(error, duckdb.OutOfMemoryException):
+                    raise QueryFailed("query_out_of_memory") from None
+                if _is_broken(error):
+                    raise
+                raise QueryFailed("query_failed", detail=_detail(error)) from None
+            except OSError as error:
+                path.unlink(missing_ok=True)
+                raise QueryFailed("query_failed", detail=error.strerror or "") from None
 
     def define(self, views: Mapping[str, str]) -> None:
         """Replace all computed traits: name to a SELECT of (profile_id, value), the value as JSON text or a plain one.
@@ -504,6 +531,17 @@ def _fetch(cursor: duckdb.DuckDBPyConnection, max_rows: int) -> list[tuple[Any, 
         if bytes_so_far > ANSWER_BYTES_MAX:
             raise QueryFailed("answer_too_large", limit=ANSWER_BYTES_MAX)
     return rows
+
+
+def _spill(cursor: duckdb.DuckDBPyConnection, path: Path) -> int:
+    """Write all rows to a new file; how many there are."""
+    kinds = [str(described[1]) for described in cursor.description]
+    encoder, count = msgspec.json.Encoder(decimal_format="number"), 0
+    with path.open("xb") as file:
+        while chunk := cursor.fetchmany(FETCH_ROWS):
+            count += len(chunk)
+            file.write(b"".join(encoder.encode(row) + b"\n" for row in rows_outside(chunk, kinds)))
+    return count
 
 
 def _is_broken(error: duckdb.Error) -> bool:

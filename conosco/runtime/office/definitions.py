@@ -14,6 +14,8 @@ from conosco.model.definition import (
     Definition,
     DefinitionKind,
     Destination,
+    Export,
+    ScheduledImport,
     Segment,
     Source,
     kind_of,
@@ -30,6 +32,7 @@ from conosco.runtime.bootstrap import hash_of, random_id
 from conosco.runtime.configuration import Configuration
 from conosco.runtime.office.hooks import problems_of_webhook
 from conosco.runtime.office.reading import APPLIED_WITHIN_MS, Reading, cursor_of, read_cursor
+from conosco.runtime.office.schedules import SchedulesDesk
 from conosco.runtime.sender_lane import Connector
 
 PREFIXES: Final = {
@@ -39,13 +42,18 @@ PREFIXES: Final = {
     "segment": "seg",
     "attribute": "atr",
     "identity": "idr",
+    "import": "sim",
+    "export": "exp",
 }
 
 
 class DefinitionsDesk:
     """Implements ``web.office.Definitions``."""
 
-    def __init__(self, reading: Reading, connectors: Mapping[str, Connector], *, files_allowed: bool) -> None:
+    def __init__(
+        self, reading: Reading, connectors: Mapping[str, Connector], schedules: SchedulesDesk, *, files_allowed: bool
+    ) -> None:
+        self._schedules = schedules
         self._files_allowed = files_allowed
         self._reading = reading
         self._connectors = connectors
@@ -137,6 +145,10 @@ class DefinitionsDesk:
                     params: dict[str, str | int] = {"value": made.spec.max_event_age}
                     problems.append(Problem(code="unreadable_duration", params=params, pointer="/spec/max_event_age"))
                 problems += problems_of_webhook(made, self._reading.keys)
+            case ScheduledImport():
+                problems += self._schedules.problems_of_import(made)
+            case Export():
+                problems += self._schedules.problems_of_export(made)
             case _:
                 pass
         if problems:

@@ -8,6 +8,7 @@ from typing import Final
 
 from conosco.runtime.asking import Asking
 from conosco.runtime.bootstrap import Folder, clock, open_archive, open_control, open_keys, open_log, open_state
+from conosco.runtime.discover import place_connectors
 from conosco.runtime.imports.records import Imports
 from conosco.runtime.office.access import AccessDesk
 from conosco.runtime.office.care import CareDesk, QuestionsDesk
@@ -19,6 +20,7 @@ from conosco.runtime.office.outgoing import OutgoingDesk
 from conosco.runtime.office.people import PeopleDesk
 from conosco.runtime.office.progress import ProgressDesk
 from conosco.runtime.office.reading import Reading
+from conosco.runtime.office.schedules import SchedulesDesk
 from conosco.runtime.office.segments import SegmentsDesk
 from conosco.runtime.office.things import ThingsDesk
 from conosco.runtime.reserve import reserve_check
@@ -41,7 +43,8 @@ class Desks:
         self.access = AccessDesk(self._control, keys, clock)
         disk = probe(folder.data, reserve_check(folder.data, settings.disk_reserve_mb))
         self.progress = ProgressDesk(self.reading, disk, folder, self._archive, Imports(self._control, folder))
-        self.definitions = DefinitionsDesk(self.reading, connectors, files_allowed=settings.files is not None)
+        self.schedules = SchedulesDesk(self.reading, self._control, settings, place_connectors())
+        self.definitions = DefinitionsDesk(self.reading, connectors, self.schedules, files_allowed=settings.files is not None)
         self.segments = SegmentsDesk(self.reading, history)
         self.people = PeopleDesk(self.reading, history)
         self.things = ThingsDesk(self.reading, history, self.people)
@@ -53,6 +56,7 @@ class Desks:
 
     def close(self) -> None:
         """Release files."""
+        self.schedules.close()
         self.imports.close()
         for door in (self.reading.state, self.reading.log, self._archive, self._control):
             door.close()

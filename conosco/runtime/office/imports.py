@@ -7,18 +7,14 @@ import hashlib
 import io
 import os
 import re
-import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from subprocess import DEVNULL, Popen
-from threading import Event as Signal
 from typing import Final
 
 import msgspec
 
 from conosco.model.answer import Page
-from conosco.model.command import BeginImport
 from conosco.model.definition import Source
 from conosco.model.importing import ENDED, FilePreview, ImportAnswer, ImportAsked, ImportRun, PreviewAsked, Uploaded
 from conosco.model.moment import spell_moment
@@ -27,8 +23,10 @@ from conosco.model.record import Draft
 from conosco.ports.control import Control
 from conosco.rules.mapping_parse import parse_event_mappings
 from conosco.runtime.bootstrap import Folder, random_id
+from conosco.runtime.imports.asking import begin_command, how_of, imported_otherwise
 from conosco.runtime.imports.records import Imports
 from conosco.runtime.imports.role_previewer import Wanted
+from conosco.runtime.office.keeper import Keeper
 from conosco.runtime.office.reading import Reading, cursor_of, read_cursor
 from conosco.runtime.reserve import spare_bytes
 from conosco.runtime.settings import Settings
@@ -36,8 +34,6 @@ from conosco.runtime.supervisor import command_of
 
 PREVIEWS_AT_ONCE: Final = 2
 PREVIEWS_KEPT: Final = 50
-WATCH_S: Final = 1.0
-RESTART_S_MAX: Final = 30.0
 NOTE_CHARACTERS_MAX: Final = 1_000
 _CHUNK: Final = 1 << 20
 # What a spreadsheet would take for a formula; plain numbers may begin with a sign.
@@ -57,7 +53,7 @@ class ImportsDesk:
         self._tasks: set[asyncio.Task[None]] = set()
         self._previewing = asyncio.Semaphore(PREVIEWS_AT_ONCE)
         self._starting = asyncio.Lock()
-        self._keeper = _Keeper(self._imports, lambda: self._command("importer"))
+        self._keeper = Keeper("importer", lambda: self._imports.next() is not None, lambda: self._command("importer"))
         self._imports.sweep(reading.clock())
 
     def _command(self, role: str) -> list[str]:
@@ -185,9 +181,10 @@ class ImportsDesk:
             raise refuse("empty_list", pointer="/mapping")
         parse_event_mappings(asked.mapping, "/mapping")
         digest = self._imports.upload(asked.upload).digest if asked.upload else await asyncio.to_thread(_digest_of, path)
-        how = hashlib.sha256(msgspec.json.Encoder(decimal_format="number").encode((asked.mapping, asked.format, asked.key)))
+        how = how_of(asked.mapping, asked.format, asked.key)
         async with self._starting:
-            self._check_not_otherwise(source.id, digest, how.hexdigest())
+            if other := imported_otherwise(self._imports.all(), source.id, digest, how):
+                raise refuse("imported_otherwise", status=409, ref=other)
             made = ImportRun(
                 import_id=random_id("imp"),
                 asked=asked,
@@ -195,34 +192,14 @@ class ImportsDesk:
                 file_name=name,
                 file_digest=digest,
                 file_bytes=path.stat().st_size,
-                mapping_digest=how.hexdigest(),
+                mapping_digest=how,
                 created_at=self._reading.clock(),
             )
-            command = BeginImport(
-                import_id=made.import_id,
-                name=asked.name or name,
-                source_id=source.id,
-                file_digest=digest,
-                basis=asked.basis,
-                note=asked.note,
-            )
-            position = await self._reading.append([Draft(kind="control", slices=(msgspec.json.encode(command),))])
+            position = await self._reading.append([Draft(kind="control", slices=(msgspec.json.encode(begin_command(made)),))])
             made = msgspec.structs.replace(made, position_before=position, position_last=position)
             self._imports.put(made)
         self._keeper.wake()
         return self._answer(made)
-
-    def _check_not_otherwise(self, source_id: str, digest: str, how: str) -> None:
-        """The same rows with another meaning would all be conflicts; the same meaning again changes nothing."""
-        for other in self._imports.all():
-            same = (other.source_id, other.file_digest) == (source_id, digest)
-            if (
-                same
-                and other.mapping_digest != how
-                and other.status != "undone"
-                and (other.accepted or other.status not in ENDED)
-            ):
-                raise refuse("imported_otherwise", status=409, ref=other.import_id)
 
     async def list(self, cursor: str, limit: int) -> Page[ImportAnswer]:
         """Imports, newest first."""
@@ -301,42 +278,6 @@ class ImportsDesk:
         for task in self._tasks:
             task.cancel()
         self._keeper.close()
-
-
-class _Keeper:
-    """Sees to it that the importer runs while anything waits for it; it is started more slowly if it dies at once."""
-
-    def __init__(self, imports: Imports, command: Callable[[], list[str]]) -> None:
-        self._imports = imports
-        self._command = command
-        self._wake = Signal()
-        self._closed = False
-        self._process: Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._watch, name="importer-keeper", daemon=True)
-        self._thread.start()
-
-    def wake(self) -> None:
-        """There is something to do."""
-        self._wake.set()
-
-    def _watch(self) -> None:
-        pause = 0.0
-        while not self._closed:
-            if self._imports.next() is not None:
-                self._process = Popen(self._command(), stdin=DEVNULL, start_new_session=True)
-                code = self._process.wait()
-                pause = 0.0 if code == 0 else min(RESTART_S_MAX, max(0.2, pause * 2))
-            self._wake.wait(pause or WATCH_S)
-            self._wake.clear()
-
-    def close(self) -> None:
-        """Stop the importer, which keeps where it is."""
-        self._closed = True
-        self._wake.set()
-        process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
-        self._thread.join(5)
 
 
 def _digest_of(path: Path) -> str:

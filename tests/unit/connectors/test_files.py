@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conosco.connectors.cells import plain_cell, safe_cell
 from conosco.connectors.destinations import files
 from conosco.connectors.outbound import Context, Outbound
 from conosco.model.delivery import Intent, Parcel, Reply
@@ -64,19 +65,19 @@ def test_the_corpus_is_large_enough() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_hostile_cell_begins_a_formula_and_each_is_read_back_exactly(text: str) -> None:
-    cell = files.safe_cell(text)
+    cell = safe_cell(text)
     assert cell.startswith("'")
-    assert files.plain_cell(cell) == text
+    assert plain_cell(cell) == text
 
 
 @given(st.text())
 def test_every_text_is_read_back_exactly(text: str) -> None:
-    assert files.plain_cell(files.safe_cell(text)) == text
+    assert plain_cell(safe_cell(text)) == text
 
 
 @pytest.mark.parametrize("text", ["Anna", "5", "a=b", "x@example.org", "1-2", "", "  plain", "état"])
 def test_plain_cells_stay_as_they_are(text: str) -> None:
-    assert files.safe_cell(text) == text
+    assert safe_cell(text) == text
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5))
@@ -85,7 +86,7 @@ def test_a_csv_file_is_read_back_exactly(names: list[str]) -> None:
     parcel = a_parcel(*(an_intent(number, {"person": {"name": name}}) for number, name in enumerate(names)))
     text = files.to_payload(parcel, settings).decode()
     rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    assert [files.plain_cell(row[-1]) for row in rows[1:]] == names
+    assert [plain_cell(row[-1]) for row in rows[1:]] == names
     assert files.to_payload(parcel, settings).decode() == text
 
 

@@ -1,0 +1,1 @@
+"""Scheduled imports and exports: what is due, and the process that does it."""
