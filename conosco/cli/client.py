@@ -51,6 +51,21 @@ class Client:
         """The bytes that a GET answers. Raises Failed."""
         return self._answer("GET", path, None, f"Bearer {self._token}", {})
 
+    def fetch_into(self, path: str, body: Any, file: BinaryIO) -> None:
+        """Write what a POST answers into a file as it comes. Raises Failed."""
+        headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
+        try:
+            self._connection.request("POST", path, msgspec.json.encode(body), headers)
+            answer = self._connection.getresponse()
+            if answer.status >= 400:
+                raw = answer.read()
+                raise Failed(_words_of(raw) or f"POST {path}: {answer.status}")
+            while part := answer.read(1 << 18):
+                file.write(part)
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise Unreachable(f"POST {path}: {error}") from None
+
     def _call(self, method: str, path: str, body: bytes | None, authorization: str) -> Any:
         return self._decoded(self._answer(method, path, body, authorization, {"content-type": "application/json"}))
 

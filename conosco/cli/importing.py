@@ -56,7 +56,7 @@ def import_file(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before importing.")] = False,
 ) -> None:
     """Import a file after showing what it would do, list imports, or undo one."""
-    with _fails_in_words(), _connected(data, url, token) as client:
+    with fails_in_words(), connected(data, url, token) as client:
         if what == "list" and not ref:
             _list(client)
         elif what == "undo":
@@ -72,7 +72,8 @@ def import_file(
 
 
 @contextlib.contextmanager
-def _fails_in_words() -> Iterator[None]:
+def fails_in_words() -> Iterator[None]:
+    """What fails is told as a sentence."""
     try:
         yield
     except Failed as failed:
@@ -81,7 +82,7 @@ def _fails_in_words() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _connected(data: Path | None, url: str, token: str) -> Iterator[Client]:
+def connected(data: Path | None, url: str, token: str) -> Iterator[Client]:
     """A client of the server that was named, or of a folder: of the server that runs on it, else of one that runs meanwhile."""
     if url:
         if not token:

@@ -7,6 +7,7 @@ import typer
 from conosco.cli.backup import backup
 from conosco.cli.demo import demo
 from conosco.cli.doctor import doctor
+from conosco.cli.exporting import export_people
 from conosco.cli.importing import import_file
 from conosco.cli.replay import replay
 from conosco.cli.restore import restore
@@ -32,6 +33,7 @@ app.command()(retention)
 app.command()(backup)
 app.command()(restore)
 app.command("import")(import_file)
+app.command("export")(export_people)
 
 
 def main() -> None:

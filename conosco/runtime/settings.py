@@ -25,7 +25,7 @@ VARIABLES: Final[dict[str, tuple[str, str]]] = {
     ),
     "CONOSCO_FILES": (
         "empty: none",
-        "The folder below which destinations of the type `files` may write. Without it no destination writes a file.",
+        "The folder below which destinations of the type `files`, scheduled imports and exports have their folders. Without it none has.",
     ),
     "CONOSCO_TRUSTED_PROXIES": (
         "empty: none",

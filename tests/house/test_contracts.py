@@ -14,6 +14,7 @@ PLANTED = {
     "Imports go down only": ("collect/planted.py", "import conosco.resolve"),
     "Engines are blind": ("engines/sqlite/planted.py", "import conosco.engines.memory"),
     "Destinations are blind": ("connectors/destinations/one.py", "import conosco.connectors.destinations.two"),
+    "Places are blind": ("connectors/places/one.py", "import conosco.connectors.places.two"),
     "Storage drivers": ("segment/planted.py", "import duckdb"),
     "The web framework": ("profile/planted.py", "import litestar"),
     "Runtime and commands": ("runtime/planted.py", "import litestar"),
@@ -37,7 +38,7 @@ def test_a_new_floor_needs_a_place(tmp_path: Path) -> None:
 def broken(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the linter says of a house in which every contract is broken once."""
     root = tmp_path_factory.mktemp("house")
-    _build(root, dict(PLANTED.values()) | {"connectors/destinations/two.py": ""})
+    _build(root, dict(PLANTED.values()) | {"connectors/destinations/two.py": "", "connectors/places/two.py": ""})
     return _lint(root)
 
 

@@ -198,7 +198,7 @@ def _told(call: ast.Call) -> tuple[str, set[str]] | None:
         keys = params.keys if isinstance(params, ast.Dict) else []
         given_names = {key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
         given_names |= {"*"} if params is not None and not isinstance(params, ast.Dict) else set()
-    elif name in ("refuse", "QueryFailed") or name.endswith("found.add"):
+    elif name in ("refuse", "QueryFailed", "PlaceFailed") or name.endswith("found.add"):
         code = call.args[0] if call.args else None
         given_names = set(named) | ({"*"} if any(keyword.arg is None for keyword in call.keywords) else set())
     else:
