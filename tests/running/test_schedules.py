@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import subprocess
 import time
 from collections.abc import Iterator
 from hashlib import sha256
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.running.installation import Installation, until
+from tests.running.installation import ADMIN_TOKEN, COMMAND, REPOSITORY, Installation, until
 
 MAPPING = [
     {
@@ -110,3 +112,53 @@ def test_new_files_are_imported_once_and_people_are_exported(served: Installatio
     served.post("/api/exports", {**export, "key": "ads", "purpose": "marketing"})
     out = run(served, "/api/exports/ads")
     assert (out["status"], out["rows"], out["left_out"]) == ("done", 0, 3)
+
+
+@pytest.mark.timeout(200)
+def test_a_run_that_is_killed_is_finished_and_takes_each_file_once(served: Installation, tmp_path: Path) -> None:
+    for number in range(20):
+        drop(tmp_path, f"people-{number:02}.csv", f"id,email,plan\nk{number},k{number}@example.it,gold\n")
+    served.post("/api/imports/schedules", scheduled_import(after="delete"))
+    path = "/api/imports/schedules/people"
+    assert served.api("POST", f"{path}/run").status == 202
+    until(lambda: served.get(f"{path}/runs")["items"] != [], "the run has begun")
+    served.kill_all()
+    served.start()
+    until(lambda: served.get(f"{path}/runs")["items"][0]["status"] == "done", "the run is done")
+    runs = served.get(f"{path}/runs")["items"]
+    assert len(runs) == 1 and len(runs[0]["files"]) == 20, runs
+    assert list((tmp_path / "files" / "in").glob("people-*")) == []
+    served.settled()
+    assert served.sql("select count(*), count(distinct user_id) from events") == [[20, 20]]
+    assert served.status()["duplicates"] == 0
+
+
+def page_commands() -> list[str]:
+    """The shell blocks of the page, a command each."""
+    page = (REPOSITORY / "docs" / "how-to" / "schedules.md").read_text()
+    return [part for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for part in re.split(r"\n(?=curl)", block)]
+
+
+@pytest.mark.timeout(200)
+def test_every_command_of_the_page_does_what_the_page_says(served: Installation, tmp_path: Path) -> None:
+    drop(tmp_path, "people-1.csv", "id,email\nu1,a@example.it\n")
+    environment = {**os.environ, "CONOSCO": served.url, "TOKEN": ADMIN_TOKEN}
+
+    def shell(command: str) -> Any:
+        ran = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=60, check=True)
+        return json.loads(ran.stdout)
+
+    for define, ask, runs in zip(*[iter(page_commands())] * 3, strict=True):
+        made = shell(define)
+        assert made.get("version"), made
+        assert shell(ask)["is_asked"] or shell(runs)["items"]
+        until(lambda runs=runs: [run["status"] for run in shell(runs)["items"]] == ["done"], "the run is done")  # type: ignore[misc]
+        served.settled()
+    assert [path.name for path in (tmp_path / "files" / "out").glob("*.csv")] != []
+    command = [*COMMAND, "export", "all", "--to", "people.csv", "--purpose", "operations", "--identifier", "email"]
+    where = ["--url", served.url, "--token", ADMIN_TOKEN]
+    ran = subprocess.run(
+        [*command, *where], cwd=tmp_path, env=served.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran
+    assert "a@example.it" in (tmp_path / "people.csv").read_text()

@@ -129,6 +129,8 @@ class SchedulesDesk:
                 made: Made = await asyncio.to_thread(exporting.make, export, spec, name)
             except QueryFailed as failed:
                 raise Refused([Problem(code=failed.code, params=failed.params)], 503) from None
+            except OSError as error:
+                raise refuse("place_failed", status=503, detail=error.strerror or "") from None
         return f"{export.key}.{spec.format}", _read_away(made.path)
 
     def _scratch(self, name: str) -> Path:
