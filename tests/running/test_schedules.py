@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -139,6 +140,7 @@ def page_commands() -> list[str]:
     return [part for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for part in re.split(r"\n(?=curl)", block)]
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed here")
 @pytest.mark.timeout(200)
 def test_every_command_of_the_page_does_what_the_page_says(served: Installation, tmp_path: Path) -> None:
     drop(tmp_path, "people-1.csv", "id,email\nu1,a@example.it\n")

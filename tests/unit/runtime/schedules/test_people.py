@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ COLUMNS = (ExportColumn(kind="profile_id"), ExportColumn(kind="trait", name="pla
 
 
 def written(
-    tmp_path: Path, rows: list[object], spec: ExportSpec, before: Known | None = None, allows: Allows = lambda _: True
+    tmp_path: Path, rows: Sequence[object], spec: ExportSpec, before: Known | None = None, allows: Allows = lambda _: True
 ) -> tuple[PeopleFile, bytes]:
     extract, made = tmp_path / "extract", tmp_path / "made"
     made.unlink(missing_ok=True)
