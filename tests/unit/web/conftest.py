@@ -60,6 +60,7 @@ class Lobby:
     outgoing = property(lambda self: self.office.outgoing)
     questions = property(lambda self: self.office.questions)
     imports = property(lambda self: self.office.imports)
+    schedules = property(lambda self: self.office.schedules)
 
 
 _LOBBY = Lobby()

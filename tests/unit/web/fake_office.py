@@ -51,7 +51,7 @@ from conosco.model.identifier import Identifier
 from conosco.model.problem import Problem, Refused, refuse
 from conosco.ports.warehouse import Answer, QueryFailed
 from conosco.web.office import PersonRef
-from tests.unit.web.fake_traffic import T0, T1, FakeHooks, FakeImports, FakeOutgoing, page_of
+from tests.unit.web.fake_traffic import T0, T1, FakeHooks, FakeImports, FakeOutgoing, FakeSchedules, page_of
 
 ADMIN_TOKEN = "admin-token-of-the-test"
 ANNA = "pro_" + "01ANNA".ljust(26, "0")
@@ -501,3 +501,4 @@ class FakeOffice:
         self.outgoing = FakeOutgoing()
         self.questions = FakeQuestions()
         self.imports = FakeImports()
+        self.schedules = FakeSchedules()

@@ -1,7 +1,7 @@
 """The desks of a fake Office that stand for what comes in and goes out: webhooks, imports, destinations."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from conosco.model.answer import (
     BodyPreview,
@@ -13,8 +13,10 @@ from conosco.model.answer import (
     ReplayRange,
     TestResult,
 )
+from conosco.model.definition import Export
 from conosco.model.importing import FilePreview, ImportAnswer, ImportAsked, PreviewAsked, Uploaded
 from conosco.model.problem import refuse
+from conosco.model.scheduled import RunAnswer, ScheduleAnswer
 
 T0 = "2026-03-01T10:00:00Z"
 T1 = "2026-03-02T11:30:00Z"
@@ -151,3 +153,31 @@ class FakeImports:
     async def rejected(self, import_id: str) -> Iterator[bytes]:
         await self.get(import_id)
         return iter([b"row,reason\r\n"])
+
+
+class FakeSchedules:
+    """One export, weekly, whose runs are asked for and never begin."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def standing(self, kind: Literal["import", "export"], ref: str) -> ScheduleAnswer:
+        if (kind, ref) != ("export", "weekly"):
+            raise refuse("not_found", status=404, kind=kind, ref=ref)
+        return ScheduleAnswer(next_run_at=T1, is_asked=(kind, ref) in self.asked, last_run=None)
+
+    async def run(self, kind: Literal["import", "export"], ref: str) -> ScheduleAnswer:
+        await self.standing(kind, ref)
+        self.asked.append((kind, ref))
+        return await self.standing(kind, ref)
+
+    async def runs(self, kind: Literal["import", "export"], ref: str, cursor: str, limit: int) -> Page[RunAnswer]:
+        await self.standing(kind, ref)
+        return page_of([], cursor, limit)
+
+    async def last_file(self, ref: str) -> tuple[str, Iterator[bytes]]:
+        await self.standing("export", ref)
+        return "weekly.csv", iter([b"e-mail\r\n", b"anna@example.com\r\n"])
+
+    async def file(self, export: Export) -> tuple[str, Iterator[bytes]]:
+        return f"{export.key}.csv", iter([b"e-mail\r\n"])
