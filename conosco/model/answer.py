@@ -36,10 +36,11 @@ class Page(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
     next: str | None = None
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where events stand. Counts are of events; caught up means accepted = applied + duplicates + quarantined + erased.
 
-    ``alarms`` counts findings of damage to the log that `conosco verify` explains, ``records_lost`` what they cost.
+    ``alarms`` counts findings of damage to the log that `conosco verify` explains, ``records_lost`` what they cost; they
+    are told only where there is damage.
     """
 
     accepted: int

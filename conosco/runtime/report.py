@@ -7,6 +7,7 @@ A report carries no personal data: checks by name with a code where one fails, a
 import os
 import resource
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +26,7 @@ _PAGE_BYTES: Final = resource.getpagesize()
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a role says: when, since when its loop has been at one turn, its checks (a code, or empty if well), its samples."""
+    """What a role says: when (in ``ticks``), since when its loop has been at one turn, its checks (a code, or empty if well), its samples."""
 
     role: str
     pid: int
@@ -33,6 +34,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     turned_at: int
     checks: dict[str, str] = {}
     samples: list[Sample] = []
+
+
+def ticks() -> int:
+    """Microseconds of the machine's own count, which all its processes share and which no change of the clock moves."""
+    return time.monotonic_ns() // 1_000
 
 
 class Reporter:
@@ -46,7 +52,7 @@ class Reporter:
         self,
         folder: Path,
         role: str,
-        clock: Callable[[], int],
+        clock: Callable[[], int] = ticks,
         samples: Callable[[], Sequence[Sample]] = tuple,
     ) -> None:
         self._path = folder / f"{role}.report"
@@ -114,7 +120,8 @@ def trouble(report: Report | None, now: int) -> str:
     """What is wrong with a role by its report, as a code; empty if nothing is."""
     if report is None:
         return "not_reporting"
-    if now - report.at > FRESH_US:
+    # One from before the machine was started again lies ahead.
+    if abs(now - report.at) > FRESH_US:
         return "not_reporting"
     failing = next((code for code in report.checks.values() if code), "")
     if failing:

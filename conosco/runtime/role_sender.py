@@ -45,7 +45,7 @@ async def _send(settings: Settings, stop: Signal) -> None:
         loop.call_soon_threadsafe(stopping.set)
 
     threading.Thread(target=relay, name="stop-relay", daemon=True).start()
-    reporter = Reporter(Folder(settings.data).run, "sender", clock).start()
+    reporter = Reporter(Folder(settings.data).run, "sender").start()
     turning = asyncio.create_task(_turn(reporter))
     outbound = Outbound(allow_private_networks=settings.allow_private)
     try:

@@ -91,7 +91,7 @@ def run_warehouse(settings: Settings) -> None:
     sealing_job = Sealing(archive, identify, role.is_asked, journal.note, retention)
     sealing = threading.Thread(target=sealing_job.run, args=(stop,), name="sealing", daemon=True)
     sealing.start()
-    reporter = Reporter(folder.run, "warehouse", clock).start()
+    reporter = Reporter(folder.run, "warehouse").start()
     role.run(stop, lambda trouble: reporter.turn(warehouse=trouble))
     reporter.close()
     keeping.join(5)

@@ -40,7 +40,7 @@ def run_worker(settings: Settings) -> None:
     folding = threading.Thread(target=_checkpoint, args=(checkpoint, stop), name="checkpoint", daemon=True)
     folding.start()
     journal.note("started", {"position": worker.position})
-    reporter = Reporter(Folder(settings.data).run, "worker", clock, lambda: samples(worker)).start()
+    reporter = Reporter(Folder(settings.data).run, "worker", samples=lambda: samples(worker)).start()
     worker.run(stop, lambda trouble: reporter.turn(state=trouble))
     reporter.close()
     folding.join(5)

@@ -17,7 +17,7 @@ from conosco.runtime.asking import WarehouseUnavailable
 from conosco.runtime.bootstrap import Folder
 from conosco.runtime.imports.records import Imports
 from conosco.runtime.office.reading import POLL_S, Reading, cursor_of, read_cursor
-from conosco.runtime.report import read_reports, trouble
+from conosco.runtime.report import read_reports, ticks, trouble
 from conosco.runtime.source_activity import activity_key, read_activity
 
 REPORTING: Final = ("worker", "sender", "warehouse")
@@ -53,7 +53,7 @@ class ProgressDesk:
         self._archive = archive
         self._probe = probe
         self._folder = folder
-        self._begun_at = reading.clock()
+        self._begun_at = ticks()
 
     async def status(self) -> Status:
         """The counts as of now. Accepted events that the worker has not reached are counted from the log's headers."""
@@ -106,7 +106,7 @@ class ProgressDesk:
             "disk": "" if await loop.run_in_executor(None, self._probe) else "not_writable",
         }
         if what == "all":
-            reports, now = read_reports(self._folder.run), self._reading.clock()
+            reports, now = read_reports(self._folder.run), ticks()
             for role in REPORTING:
                 found = trouble(reports.get(role), now)
                 # At a start roles come one after the other; one that has never reported is given time.
